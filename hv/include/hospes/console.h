@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest consoles on the hypervisor's serial line.
+ *
+ * For a static guest the hypervisor is the back end of the PV console ring
+ * and of debug port 0xE9. A key (Ctrl-A by default, three times) moves the
+ * input focus from guest to guest and to the hypervisor's key menu.
+ */
+#ifndef HOSPES_CONSOLE_H
+#define HOSPES_CONSOLE_H
+
+#include "hospes/types.h"
+
+struct domain;
+
+/* The page and port of the ring: sets HVM params, allocates the channel. */
+int console_attach(struct domain *d, gfn_t gfn) __must_check;
+void console_detach(struct domain *d);
+
+/* One byte out of port 0xE9. */
+void console_debug_byte(struct domain *d, uint8_t c);
+
+/* The port: input waits on the serial line. Raises the softirq on CPU 0. */
+void console_input_ready(void);
+
+/* Softirq on CPU 0: reads the line, feeds the focus or the key menu. */
+void console_poll(void);
+
+/* Key menu: registers a one-key command with a line of help. */
+void key_register(char key, const char *help, void (*handler)(void));
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contract for running vCPUs: AMD-V implements it in hv/x86/svm, a
+ * process for unit tests in hv/port/test. Everything above works on neutral
+ * registers and a neutral exit.
+ */
+#ifndef HOSPES_CPU_H
+#define HOSPES_CPU_H
+
+#include "hospes/regs.h"
+#include "hospes/types.h"
+
+struct pcpu;
+struct vcpu;
+
+enum exit_kind {
+	EXIT_INTERRUPT,		/* a physical interrupt wants service */
+	EXIT_NMI,
+	EXIT_HYPERCALL,
+	EXIT_CPUID,
+	EXIT_MSR_READ,
+	EXIT_MSR_WRITE,
+	EXIT_IO,
+	EXIT_NPF,		/* nested page fault */
+	EXIT_HLT,
+	EXIT_PAUSE,
+	EXIT_IRQ_WINDOW,	/* the guest can take an interrupt now */
+	EXIT_SHUTDOWN,		/* triple fault */
+	EXIT_WBINVD,
+	EXIT_XSETBV,
+	EXIT_RDPMC,
+	EXIT_MWAIT,		/* MONITOR or MWAIT */
+	EXIT_UNDEFINED,		/* an instruction the guest does not have: #UD */
+	EXIT_EXCEPTION,		/* an intercepted exception to pass on */
+	EXIT_TASK_SWITCH,
+	EXIT_CR_ACCESS,
+	EXIT_INVALID,		/* the CPU refused the guest state */
+	EXIT_UNKNOWN,
+	EXIT_KIND_COUNT,
+};
+
+struct vm_exit {
+	enum exit_kind kind;
+	uint8_t insn_len;	/* 0: not given by the CPU, decode it */
+	uint64_t raw;		/* the vendor's exit code, for dumps */
+	union {
+		struct {
+			uint16_t port;
+			uint8_t size;		/* 1, 2, 4 */
+			bool in, string, rep;
+		} io;
+		struct {
+			gpa_t gpa;
+			bool write, exec, present;
+		} npf;
+		struct {
+			uint8_t vector;
+			bool has_error;
+			uint32_t error;
+			uint64_t cr2;
+		} exception;
+	};
+};
+
+/* What a page walk needs to know. */
+struct guest_paging {
+	uint64_t cr0, cr3, cr4, efer;
+	uint8_t cpl;
+	bool nx, wp, smep;
+};
+
+/* Everything that is not in struct guest_regs, for building, dumping, saving. */
+struct guest_system {
+	uint64_t cr0, cr2, cr3, cr4, efer;
+	uint64_t dr6, dr7;
+	struct guest_segment seg[SEG_COUNT];
+	uint64_t gdt_base, idt_base;
+	uint32_t gdt_limit, idt_limit;
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t pat;
+	uint8_t cpl;
+};
+
+/* An event to inject: type as in both vendors' formats. */
+enum event_type { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT_INT = 4 };
+
+struct cpu_ops {
+	const char *name;
+
+	/* Once per CPU: turn virtualisation on. -XEN_ENODEV with a log line. */
+	int (*pcpu_init)(struct pcpu *p) __must_check;
+
+	/* Allocates and frees what a vCPU needs; state is as after reset. */
+	int (*vcpu_init)(struct vcpu *v) __must_check;
+	void (*vcpu_destroy)(struct vcpu *v);
+
+	/* Brings a vCPU's extended state onto this CPU, and off it. */
+	void (*load)(struct vcpu *v);
+	void (*save)(struct vcpu *v);
+
+	/*
+	 * Runs the current vCPU until the next exit. v->regs is loaded and
+	 * stored. p2m flushes asked for before entry are honoured.
+	 */
+	void (*run)(struct vcpu *v, struct vm_exit *exit);
+
+	void (*get_system)(struct vcpu *v, struct guest_system *s);
+	void (*set_system)(struct vcpu *v, const struct guest_system *s);
+	void (*get_paging)(struct vcpu *v, struct guest_paging *g);
+	void (*get_segment)(struct vcpu *v, enum guest_seg nr, struct guest_segment *s);
+	uint8_t (*get_cpl)(struct vcpu *v);
+	void (*set_cr2)(struct vcpu *v, uint64_t cr2);
+
+	/* Can an external interrupt / NMI be taken at the next entry? */
+	bool (*can_interrupt)(struct vcpu *v);
+	bool (*can_nmi)(struct vcpu *v);
+	bool (*event_pending)(struct vcpu *v);	/* one is queued for injection */
+	/* Queues one event for the next entry (one at a time). */
+	void (*inject)(struct vcpu *v, enum event_type type, uint8_t vector, bool has_error,
+		       uint32_t error);
+	/* Asks for EXIT_IRQ_WINDOW when an interrupt becomes possible. */
+	void (*irq_window)(struct vcpu *v, bool on);
+	/* The instruction was retired: clears the interrupt shadow. */
+	void (*clear_shadow)(struct vcpu *v);
+
+	/* MSRs whose value lives in vendor state. False: not one of them. */
+	bool (*msr_read)(struct vcpu *v, uint32_t msr, uint64_t *val);
+	bool (*msr_write)(struct vcpu *v, uint32_t msr, uint64_t val, int *fault);
+	/* guest TSC = host TSC + offset (host scale; scaling is not needed yet). */
+	void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
+
+	/* Intercept policy. */
+	void (*passthrough_msr)(struct vcpu *v, uint32_t msr, bool on);
+	void (*p2m_changed)(struct vcpu *v);	/* flush at the next entry */
+
+	/* One line per register group, for crash dumps. */
+	void (*dump)(struct vcpu *v);
+
+	/* The opcode bytes of VMMCALL or VMCALL, for the hypercall page. */
+	uint8_t hypercall_insn[3];
+};
+
+/* Chosen once at start of day by the CPU's vendor. */
+extern const struct cpu_ops *cpu;
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * x86 instruction decoder: lengths of everything, operands of what is emulated.
+ *
+ * The bytes come from the guest and are hostile. No function here keeps state,
+ * takes a lock or touches memory other than its arguments; all may be called
+ * anywhere. What is decoded may differ from what the CPU executed, because
+ * another vCPU can rewrite the bytes: callers check insn.op against the exit.
+ */
+#ifndef HOSPES_DECODE_H
+#define HOSPES_DECODE_H
+
+#include "hospes/types.h"
+
+#define INSN_MAX_LEN 15
+#define INSN_NO_REG 0xff
+
+/* Default size of the code segment; 16 is real mode, vm86 and 16-bit protected mode. */
+enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 };
+
+enum insn_op {
+	INSN_OTHER = 0,		/* the length is right, nobody here needs the operation */
+	/* exactly one encoding without prefixes: insn_length_fast() knows them */
+	INSN_CPUID, INSN_RDMSR, INSN_WRMSR, INSN_VMMCALL, INSN_VMCALL, INSN_HLT, INSN_PAUSE,
+	INSN_RDTSC, INSN_RDTSCP, INSN_RDPMC, INSN_RDPRU, INSN_XSETBV, INSN_INVD, INSN_WBINVD,
+	INSN_MONITOR, INSN_MWAIT, INSN_CLTS, INSN_RSM, INSN_VMRUN, INSN_VMLOAD, INSN_VMSAVE,
+	INSN_STGI, INSN_CLGI, INSN_SKINIT, INSN_INVLPGA, INSN_ICEBP, INSN_INT3,
+	INSN_FIXED_COUNT,
+	/* can exit, are not emulated here */
+	INSN_INT = INSN_FIXED_COUNT, INSN_INVLPG, INSN_INVPCID, INSN_LMSW, INSN_SMSW,
+	INSN_MOV_FROM_CR, INSN_MOV_TO_CR, INSN_MOV_FROM_DR, INSN_MOV_TO_DR, INSN_IRET,
+	INSN_PUSHF, INSN_POPF,
+	/* emulated; the first two rows are in the order of the modrm.reg field */
+	INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB, INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP,
+	INSN_ROL, INSN_ROR, INSN_RCL, INSN_RCR, INSN_SHL, INSN_SHR, INSN_SAL, INSN_SAR,
+	INSN_TEST, INSN_INC, INSN_DEC, INSN_NOT, INSN_NEG, INSN_MUL, INSN_IMUL1, INSN_IMUL,
+	INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC, INSN_BSF, INSN_BSR,
+	INSN_MOV, INSN_MOVZX, INSN_MOVSX, INSN_MOVBE, INSN_CMOV, INSN_SETCC,
+	INSN_XCHG, INSN_CMPXCHG, INSN_XADD, INSN_NOP,
+	INSN_PUSH, INSN_POP, INSN_CALL, INSN_JMP,
+	INSN_MOVS, INSN_CMPS, INSN_STOS, INSN_LODS, INSN_SCAS, INSN_INS, INSN_OUTS,
+	INSN_IN, INSN_OUT,
+	INSN_OP_COUNT,
+};
+
+enum insn_map { INSN_MAP_LEGACY, INSN_MAP_0F, INSN_MAP_0F38, INSN_MAP_0F3A, INSN_MAP_OTHER };
+
+enum insn_operand {
+	OPD_NONE, OPD_RM, OPD_REG, OPD_ACC, OPD_IMM, OPD_ONE, OPD_CL, OPD_OPREG, OPD_DX,
+};
+
+struct insn {
+	uint8_t len;
+	uint8_t op;		/* enum insn_op */
+	uint8_t map;		/* enum insn_map */
+	uint8_t opcode;
+	uint8_t op_bytes;	/* operand size: 1, 2, 4 or 8 */
+	uint8_t src_bytes;	/* of the source operand: smaller for MOVZX and MOVSX */
+	uint8_t addr_bytes;	/* 2, 4 or 8 */
+	uint8_t dst, src;	/* enum insn_operand */
+	uint8_t rep;		/* 0, 0xf2 or 0xf3: the last one seen */
+	uint8_t rex;		/* 0 or 0x40..0x4f; from VEX and its like too */
+	uint8_t seg;		/* enum guest_seg of the memory operand, overrides applied */
+	bool opsize, lock, vex;	/* prefix seen; vex: VEX, EVEX or XOP */
+	bool is_mem;		/* OPD_RM is in memory at base + (index << scale) + disp */
+	bool rip_relative;	/* add the address of the next instruction */
+	uint8_t modrm, reg, rm;	/* reg and rm extended by REX; rm only if !is_mem */
+	uint8_t base, index;	/* GPR_* or INSN_NO_REG */
+	uint8_t scale;
+	uint64_t disp;		/* sign-extended */
+	uint64_t imm;		/* sign-extended from its size in the encoding */
+};
+
+/*
+ * Decode one instruction out of avail bytes of guest input.
+ * Returns 0 and fills *out; -XEN_EFAULT: it goes on past avail, come again with
+ * more; -XEN_E2BIG: longer than 15 bytes (the CPU raises #GP); -XEN_EOPNOTSUPP:
+ * no such instruction (#UD). On an error *out holds nothing useful.
+ */
+int __must_check insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode,
+			     struct insn *out);
+
+/*
+ * Length of an instruction that must be op, after an exit that did not tell.
+ * Returns 1..15, or the errors of insn_decode(), or -XEN_EINVAL: the bytes are
+ * some other instruction now, so let the guest run it again.
+ */
+int __must_check insn_length(const uint8_t *bytes, size_t avail, enum insn_mode mode,
+			     enum insn_op op);
+
+struct insn_pattern {
+	uint32_t bytes, mask;	/* little endian, as loaded */
+	uint32_t len;
+};
+
+extern const struct insn_pattern insn_patterns[INSN_FIXED_COUNT];
+
+/*
+ * The quick form of insn_length() for op < INSN_FIXED_COUNT, in any mode:
+ * 0 when there are prefixes, too few bytes, or anything else to think about.
+ */
+static inline unsigned int insn_length_fast(const uint8_t *bytes, size_t avail, enum insn_op op)
+{
+	const struct insn_pattern *p = &insn_patterns[op];
+	uint32_t v;
+
+	if (unlikely(avail < sizeof(v)))
+		return 0;
+	__builtin_memcpy(&v, bytes, sizeof(v));
+	return likely(((v ^ p->bytes) & p->mask) == 0) ? p->len : 0;
+}
+
+#endif

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Domains and vCPUs: what they are made of and how they live and die.
+ *
+ * Life cycle: created (paused, refcount 1) -> unpaused -> [shut down] ->
+ * dying (torn down in bounded pieces) -> dead (last reference gone).
+ * Domains are never entered again once d->dying is set.
+ */
+#ifndef HOSPES_DOMAIN_H
+#define HOSPES_DOMAIN_H
+
+#include <stdatomic.h>
+
+#include "hospes/abi.h"
+#include "hospes/cpu.h"
+#include "hospes/evtchn.h"
+#include "hospes/guest_access.h"
+#include "hospes/p2m.h"
+#include "hospes/policy.h"
+#include "hospes/sched.h"
+#include "hospes/vlapic.h"
+
+struct console_ring;
+struct guest_config;
+struct grant_table;
+
+#define MAX_VCPUS 128u
+#define MAX_DOMAINS 1024u
+#define HVM_NR_PARAMS_ABI 39u
+#define E820_MAX 16u
+
+/* Reasons why a vCPU does not run; runnable when no bit is set. */
+#define PAUSE_DOWN	0x01u	/* offline: not started, or VCPUOP_down */
+#define PAUSE_BLOCKED	0x02u	/* HLT or sched_op block: ends with an event */
+#define PAUSE_POLL	0x04u	/* sched_op poll */
+#define PAUSE_DOMAIN	0x08u	/* d->pause_count > 0 */
+#define PAUSE_SHUTDOWN	0x10u	/* the domain has shut down */
+#define PAUSE_SELF	0x20u	/* v->pause_count > 0 */
+
+struct vcpu {
+	/* Own, on the CPU that runs it. First, because exits touch it most. */
+	struct guest_regs regs;
+	void *cpu_state;		/* owned by cpu.h implementation */
+	struct domain *domain;		/* borrowed: lives longer */
+	unsigned int id;
+	bool initialised;		/* has a context to run */
+	bool x2apic_shadow;		/* unused by core; vendor hint */
+
+	atomic_uint pause_flags;	/* PAUSE_*, any CPU */
+	unsigned int pause_count;	/* domain lock */
+	atomic_bool nmi_pending;	/* any CPU */
+
+	struct sched_vcpu sched;
+	struct vlapic lapic;
+
+	/* vcpu_info: the legacy slot, a dummy page, or where the guest put it. */
+	struct vcpu_info *info;		/* never NULL; pinned by info_pin or shared page */
+	struct guest_pin info_pin;
+	struct evtchn_vcpu evtchn;
+	uint8_t upcall_vector;		/* 0 = none */
+	uint32_t poll_port;		/* while PAUSE_POLL: one port, or ~0 for several */
+
+	/* Runstate; scheduler lock of sched.cpu. */
+	struct {
+		int state;		/* RUNSTATE_* */
+		uint64_t entry;		/* ns */
+		uint64_t time[4];
+	} runstate;
+	gva_t runstate_area;		/* guest virtual, 0 = none; own */
+	gva_t time_area;
+
+	struct timer singleshot, periodic, poll_timer;
+	uint64_t period_ns;
+	uint64_t tsc_offset;
+	uint64_t time_version_cpu;	/* CPU for which pvclock was last filled, + 1 */
+
+	/* MSRs the policy keeps per vCPU. */
+	struct {
+		uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
+		uint64_t misc_enable, tsc_adjust, tsc_aux, xcr0;
+		uint64_t mc_ctl[4];
+	} msr;
+
+	uint64_t exits[EXIT_KIND_COUNT];	/* always on; own */
+};
+
+enum domain_life { DOMAIN_ALIVE, DOMAIN_DYING, DOMAIN_DEAD };
+
+struct domain {
+	domid_t id;
+	uint32_t slot;			/* index in the domain table */
+	char name[32];
+	bool privileged;
+	atomic_uint refs;
+	atomic_int life;		/* enum domain_life */
+	uint8_t handle[16];
+
+	struct spinlock lock;		/* covers the block below */
+	unsigned int pause_count;
+	bool shut_down;
+	uint8_t shutdown_code;		/* valid when shut_down */
+	uint8_t on_crash;		/* enum guest_on_crash */
+
+	unsigned int nr_vcpus;
+	struct vcpu **vcpus;		/* owned; [nr_vcpus], fixed before first run */
+
+	struct p2m p2m;
+	struct spinlock memory_lock;	/* serialises memory operations that move pages */
+	atomic_ulong tot_pages;		/* frames owned */
+	uint64_t max_pages;
+	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[E820_MAX];
+	unsigned int nr_e820;
+
+	struct shared_info *shared;	/* owned hypervisor page */
+	void *dummy_info;		/* page for vCPUs without a legacy slot */
+	struct evtchn_domain evtchn;
+	struct grant_table *grants;	/* owned */
+
+	struct cpu_policy *policy;	/* owned; constant once running */
+	uint64_t params[HVM_NR_PARAMS_ABI];	/* domain lock */
+	struct sched_params sched;
+	atomic_uint vm_assist;		/* bit per type */
+
+	struct {
+		struct timer timer;
+		bool active;
+	} watchdog[2];
+
+	struct console_ring *console;	/* owned, NULL = none */
+	const struct guest_config *config;	/* borrowed: to restart it */
+	atomic_ulong flush_waits;	/* statistics */
+};
+
+/* --- Finding and holding ------------------------------------------------ */
+
+/*
+ * The domain @id, with a reference, or NULL. DOMID_SELF is not resolved
+ * here. Dying domains are found until they are dead.
+ */
+struct domain *domain_get_by_id(domid_t id);
+/* As above, but DOMID_SELF means v's own domain. Always with a reference. */
+struct domain *domain_get_target(struct vcpu *v, domid_t id);
+static inline void domain_get(struct domain *d)
+{
+	atomic_fetch_add_explicit(&d->refs, 1, memory_order_relaxed);
+}
+void domain_put(struct domain *d);
+
+/* Slot in the domain table -> domain, for page_owner(). Borrowed. */
+struct domain *domain_by_slot(uint32_t slot);
+
+/* The vCPU @id of @d, or NULL; speculation-safe bounds check. */
+static inline struct vcpu *domain_vcpu(const struct domain *d, uint64_t id)
+{
+	return id < d->nr_vcpus ? d->vcpus[id] : NULL;
+}
+
+static inline bool domain_is_dying(const struct domain *d)
+{
+	return atomic_load_explicit(&d->life, memory_order_acquire) != DOMAIN_ALIVE;
+}
+
+/* --- Life --------------------------------------------------------------- */
+
+struct domain_create {
+	domid_t id;			/* DOMID_INVALID = pick */
+	const char *name;
+	unsigned int nr_vcpus;
+	uint64_t max_pages;
+	uint32_t max_evtchn_port;
+	unsigned int max_grant_frames, max_maptrack_frames, max_grant_version;
+	bool privileged;
+};
+
+/* A new paused domain with one reference. -XEN_ENOMEM, -XEN_EEXIST, -XEN_EINVAL. */
+int domain_create(const struct domain_create *c, struct domain **out) __must_check;
+
+/* Counted. Pausing waits until no vCPU of it runs; never for the caller's own. */
+void domain_pause(struct domain *d);
+void domain_unpause(struct domain *d);
+
+/* The guest asked for it (or triple-faulted): stop all vCPUs, record @code. */
+void domain_shutdown(struct domain *d, uint8_t code);
+
+/* Marks it dying and tears it down piece by piece from the idle/softirq side. */
+void domain_destroy(struct domain *d);
+/* One bounded piece of all pending teardown. True if there is more to do. */
+bool domain_reap_step(void);
+
+/*
+ * The state of @d's guest cannot be repaired: prints why, a register dump,
+ * and applies its crash policy. The vCPU, if current, does not return to the
+ * guest. Any context with no lock above LOCK_DOMAIN held.
+ */
+void domain_crash(struct domain *d, const char *fmt, ...) __printf(2, 3);
+
+/* Calls @fn for every live domain with a reference held meanwhile. */
+void domain_for_each(void (*fn)(struct domain *d, void *data), void *data);
+
+/* --- vCPUs -------------------------------------------------------------- */
+
+/* Sets / clears a pause reason; tells the scheduler on the edges. */
+void vcpu_pause_set(struct vcpu *v, unsigned int flag);
+void vcpu_pause_clear(struct vcpu *v, unsigned int flag);
+
+static inline bool vcpu_runnable(const struct vcpu *v)
+{
+	return atomic_load_explicit(&v->pause_flags, memory_order_acquire) == 0;
+}
+
+/* Something for @v to see: wakes it if blocked, kicks it if it runs elsewhere. */
+void vcpu_notify(struct vcpu *v);
+
+/* HLT / sched_op block of the current vCPU. */
+void vcpu_block(struct vcpu *v);
+
+/* Is an event or interrupt waiting that ends a block? */
+bool vcpu_has_work(struct vcpu *v);
+
+/* evtchn -> 0-to-1 edge of upcall_pending: interrupt it in. */
+void vcpu_mark_upcall(struct vcpu *v);
+
+/* Replaces the running context: INIT/SIPI, VCPUOP_initialise, builder. */
+int vcpu_set_entry(struct vcpu *v, const struct guest_regs *regs, const struct guest_system *sys)
+	__must_check;
+void vcpu_sipi(struct vcpu *v, uint8_t vector);
+void vcpu_init_signal(struct vcpu *v);
+
+/* The running vCPU of this CPU, NULL when idle. */
+struct vcpu *current_vcpu(void);
+
+/* --- Time (pvclock.c) --------------------------------------------------- */
+
+/* Refreshes v's time info in vcpu_info and the secondary area. Own CPU. */
+void pvclock_update(struct vcpu *v);
+/* Writes the wall clock into shared_info. */
+void pvclock_update_wallclock(struct domain *d);
+/* Copies the runstate to the guest's area, when it has one. Own CPU. */
+void runstate_update_area(struct vcpu *v);
+/* Accounts for a change of state at @now. Scheduler lock held. */
+void runstate_change(struct vcpu *v, int state, uint64_t now);
+
+/* --- Exits -------------------------------------------------------------- */
+
+/* Chooses what the next entry of @v, the current vCPU, injects (hv/x86/exit.c). */
+void exit_prepare(struct vcpu *v);
+
+/* Handles one exit of @v, the current vCPU (hv/x86/exit.c). */
+void exit_handle(struct vcpu *v, const struct vm_exit *exit);
+
+#endif

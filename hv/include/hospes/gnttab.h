@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Grant tables v1 and v2: a domain lets others map or copy its pages.
+ *
+ * Locks: grant table (LOCK_GRANT) of the granting domain; LOCK_MAPTRACK of
+ * the mapping one. p2m locks are taken inside.
+ */
+#ifndef HOSPES_GNTTAB_H
+#define HOSPES_GNTTAB_H
+
+#include "hospes/types.h"
+
+struct domain;
+struct grant_table;
+
+#define GNTTAB_FRAMES_DEFAULT 64u
+#define GNTTAB_MAPTRACK_DEFAULT 1024u
+
+/* -XEN_ENOMEM. One shared frame exists from the start. */
+int gnttab_init(struct domain *d, unsigned int max_frames, unsigned int max_maptrack_frames,
+		unsigned int max_version) __must_check;
+
+/*
+ * Drops a bounded number of the mappings @d holds on other domains' pages.
+ * True when none is left. For a dying domain.
+ */
+bool gnttab_release_step(struct domain *d);
+void gnttab_destroy(struct domain *d);
+
+/*
+ * XENMAPSPACE_grant_table: the machine frame of grant frame @idx (bit 31 for
+ * v2 status frames), growing the table as needed. -XEN_EINVAL, -XEN_ENOMEM.
+ */
+int gnttab_get_frame(struct domain *d, uint64_t idx, mfn_t *mfn) __must_check;
+
+/* Counters for tests and the key menu: grants in use by others. */
+unsigned int gnttab_active_count(struct domain *d);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The only way to guest memory.
+ *
+ * Virtual addresses go through the vCPU's own page tables with supervisor
+ * rights (SMAP not applied: the kernel asks on behalf of its user), then
+ * through the p2m, whose read lock is held while bytes move, so that no
+ * frame changes hands meanwhile. Partial copies count as failure.
+ */
+#ifndef HOSPES_GUEST_ACCESS_H
+#define HOSPES_GUEST_ACCESS_H
+
+#include "hospes/page.h"
+
+struct domain;
+struct vcpu;
+
+/* 0 or -XEN_EFAULT. @v is the current vCPU. No lock at or above LOCK_P2M held. */
+int copy_from_guest(struct vcpu *v, void *dst, gva_t src, size_t len) __must_check;
+int copy_to_guest(struct vcpu *v, gva_t dst, const void *src, size_t len) __must_check;
+
+/* Guest physical, any domain, may cross pages. 0 or -XEN_EFAULT. */
+int guest_phys_read(struct domain *d, gpa_t src, void *dst, size_t len) __must_check;
+int guest_phys_write(struct domain *d, gpa_t dst, const void *src, size_t len) __must_check;
+
+/*
+ * A guest page pinned and mapped for a long time (vcpu_info, event words):
+ * the domain's own writable RAM. Release with guest_unpin().
+ */
+struct guest_pin {
+	struct page *page;	/* ref */
+	void *va;
+};
+int guest_pin(struct domain *d, gfn_t gfn, struct guest_pin *pin) __must_check;
+void guest_unpin(struct guest_pin *pin);
+
+/*
+ * Translates a linear address. @access: WALK_* bits. 0 and *gpa, or
+ * -XEN_EFAULT with *pf_error as the #PF error code the guest would see.
+ * Caller holds the p2m read lock.
+ */
+#define WALK_WRITE 0x1u
+#define WALK_USER 0x2u
+#define WALK_EXEC 0x4u
+int guest_walk(struct vcpu *v, gva_t va, unsigned int access, gpa_t *gpa, uint32_t *pf_error)
+	__must_check;
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hypercall dispatch. hospes/hypercalls.def is the one table of all calls
+ * and sub-operations; this is what a handler sees of it.
+ */
+#ifndef HOSPES_HYPERCALL_H
+#define HOSPES_HYPERCALL_H
+
+#include "hospes/types.h"
+
+struct vcpu;
+
+/* Returned by a handler that did a bounded piece and set hc->arg to go on. */
+#define HC_CONTINUE INT64_MIN
+
+#define HC_MAX_ARG 128		/* largest fixed argument struct, bytes */
+
+struct hypercall {
+	uint64_t nr;
+	uint64_t arg[5];	/* as in rdi, rsi, rdx, r10, r8; rewritten to continue */
+	uint64_t op;		/* the sub-operation */
+	gva_t ptr;		/* where the argument struct lies in the guest */
+	bool in_multicall;
+};
+
+/*
+ * A handler runs on @v, the current vCPU. @arg is the hypervisor's copy of
+ * the argument struct (fetched once; NULL where the table gives no struct);
+ * it is copied back after a result >= 0 where the table says OUT. Returns
+ * the ABI's result (>= 0 or a negative errno) or HC_CONTINUE.
+ */
+typedef int64_t hypercall_fn(struct vcpu *v, struct hypercall *hc, void *arg);
+
+/* Table row of one sub-operation. */
+struct hypercall_op {
+	hypercall_fn *handler;
+	const char *name;
+	uint16_t size;		/* of the argument struct, 0 = handler copies itself */
+	uint16_t flags;		/* HC_* */
+};
+
+#define HC_IN	0x1u		/* fetch the struct */
+#define HC_OUT	0x2u		/* write it back on success */
+#define HC_PRIV	0x4u		/* control domain only, else -EPERM */
+#define HC_LONG	0x8u		/* may return HC_CONTINUE */
+
+/* Prototypes of all handlers, from the table. */
+#define NONE 7
+#define OP(call, nr, name, handler, size, flags) hypercall_fn handler;
+#include "hospes/hypercalls.def"
+#undef NONE
+
+/*
+ * Runs one hypercall of @v with @hc filled from its registers. Returns the
+ * result for rax, or HC_CONTINUE.
+ */
+int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc);
+
+/* The exit: reads the registers, dispatches, writes rax or re-arms. */
+void hypercall_exit(struct vcpu *v, unsigned int insn_len);
+
+/* True when a long operation should stop here and continue later. */
+bool hypercall_preempt(struct vcpu *v);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Machine frames: who owns each, who refers to it, and the allocator.
+ *
+ * Every managed frame has a 16-byte struct page. A frame is free (in a buddy
+ * list), the hypervisor's own, or a domain's. A domain's frame starts with
+ * one reference, held by the p2m entry that maps it (or by whoever allocated
+ * it); grants, foreign mappings and pinned pages add theirs. When the last
+ * one goes the frame returns to the allocator and to the owner's quota.
+ * No frame reaches a new owner unscrubbed.
+ */
+#ifndef HOSPES_PAGE_H
+#define HOSPES_PAGE_H
+
+#include <stdatomic.h>
+
+#include "hospes/types.h"
+
+struct domain;
+
+#define PAGE_ORDER_4K 0u
+#define PAGE_ORDER_2M 9u
+#define PAGE_ORDER_1G 18u
+#define PAGE_MAX_ORDER 18u
+
+#define PAGE_FREE	0x01u	/* in a buddy list; order is valid */
+#define PAGE_DIRTY	0x02u	/* free, and must be scrubbed before use */
+#define PAGE_MANAGED	0x04u	/* belongs to the allocator at all */
+
+struct page {
+	union {
+		struct { uint32_t next, prev; };	/* free: frame numbers; heap lock */
+		struct { atomic_uint refs; uint32_t pad; };
+	};
+	uint32_t owner;		/* domain slot + 1, 0 for the hypervisor */
+	uint8_t order;		/* of the free block that starts here */
+	uint8_t flags;		/* heap lock */
+	uint16_t pad2;
+};
+_Static_assert(sizeof(struct page) == 16, "0.4 % of memory");
+
+extern struct page *frame_table;	/* indexed by mfn */
+extern uint64_t frame_table_size;	/* number of entries */
+
+/*
+ * Start of day. @table has room for page_table_bytes(ram_end) and is zeroed
+ * here; then each usable range is added once.
+ */
+uint64_t page_table_bytes(paddr_t ram_end);
+void page_init(void *table, paddr_t ram_end);
+void page_add_range(mfn_t start, uint64_t count);
+
+/* The struct page of a managed frame, or NULL for anything else. */
+struct page *mfn_to_page(mfn_t mfn);
+static inline mfn_t page_to_mfn(const struct page *pg) { return MFN((uint64_t)(pg - frame_table)); }
+
+/*
+ * 2^order scrubbed frames for the hypervisor itself. Returns the mapped
+ * address or NULL. Freed by hv_free_pages() with the same order.
+ */
+void *hv_alloc_pages(unsigned int order);
+void hv_free_pages(void *va, unsigned int order);
+
+/* Small zeroed allocations, up to 1 MiB; NULL when memory is out. */
+void *hv_alloc(size_t size);
+void hv_free(void *p);		/* NULL is fine */
+
+/*
+ * 2^order scrubbed frames for @d, charged to its quota, each with one
+ * reference. Returns 0, -XEN_ENOMEM (no memory) or -XEN_E2BIG (over quota).
+ */
+int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn) __must_check;
+
+/*
+ * Another reference to a domain's frame. The caller knows the frame cannot
+ * vanish meanwhile (p2m lock held and mapped, or a reference held). Fails,
+ * returning false, only when the count would overflow.
+ */
+bool page_get(struct page *pg) __must_check;
+
+/* Drops a reference; the last one scrubs (lazily) and frees. */
+void page_put(struct page *pg);
+
+/* The owner of a frame, or NULL for the hypervisor's own and free ones. */
+struct domain *page_owner(const struct page *pg);
+
+/* Frames free now, and managed in all. */
+uint64_t page_free_count(void);
+uint64_t page_total_count(void);
+
+/* For failure injection in tests: fails the n-th next allocation; 0 = off. */
+extern unsigned int page_fail_after;
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core's data of one physical CPU. The port allocates one per CPU,
+ * zeroed, sets cpu_id, and hands it out by port_this_pcpu().
+ */
+#ifndef HOSPES_PCPU_H
+#define HOSPES_PCPU_H
+
+#include <stdatomic.h>
+
+#include "hospes/port.h"
+#include "hospes/sched.h"
+#include "hospes/timer.h"
+
+struct vcpu;
+
+struct pcpu {
+	unsigned int cpu_id;		/* set once by the port */
+
+	/* Written by any CPU to ask for work here; read after each exit. */
+	atomic_uint softirqs;		/* atomic, release on set */
+
+	/* Below: this CPU only, unless a comment names a lock. */
+	struct vcpu *current;		/* the vCPU whose state is loaded, or NULL */
+	struct timer_queue timers;	/* own lock inside */
+	struct sched_pcpu sched;	/* sched lock */
+	void *cpu_private;		/* cpu.h implementation's */
+	uint64_t idle_ns;		/* time spent in port_idle() */
+
+	/* TLB shoot-down: see p2m.c. */
+	_Atomic(struct vcpu *) in_guest; /* vCPU inside the guest now, or NULL */
+};
+
+/* Work that other contexts may ask of a CPU. */
+enum softirq {
+	SOFTIRQ_SCHEDULE,		/* pick the next vCPU */
+	SOFTIRQ_TIMER,			/* run expired timers */
+	SOFTIRQ_CONSOLE,		/* serial input waits; CPU 0 */
+	SOFTIRQ_NMI_DUMP,		/* debug key: print where we are */
+};
+
+/* Asks @cpu for work; kicks it when it is another one. Any context. */
+void softirq_raise(unsigned int cpu, enum softirq nr);
+
+/* The pcpu of CPU number @cpu; valid from start of day for online CPUs. */
+extern struct pcpu *pcpus[MAX_PCPUS];
+
+/*
+ * Where the port hands over for good, on every CPU: runs vCPUs. CPU 0 calls
+ * hospes_start() first, alone, then lets the others in.
+ */
+void pcpu_main(void) __noreturn;
+void hospes_start(void);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contract between the hypervisor's logic (hv/core, hv/x86) and the
+ * machine under it. hv/port/metal implements it on a PC, hv/port/test in a
+ * plain process. Nothing in core or x86 reaches the machine in another way,
+ * except through cpu.h for running vCPUs.
+ *
+ * Context: everything runs with interrupts off on one stack per physical CPU
+ * and never sleeps. "Here" means the physical CPU that calls.
+ */
+#ifndef HOSPES_PORT_H
+#define HOSPES_PORT_H
+
+#include "hospes/types.h"
+
+#define MAX_PCPUS 64
+
+/* --- Memory ------------------------------------------------------------- */
+
+/*
+ * All RAM the hypervisor may touch is mapped from here on, frame 0 first.
+ * Set once before the core starts; mfn_to_virt() is valid for RAM frames
+ * that page.h manages, nothing else.
+ */
+extern uint8_t *port_directmap;
+
+static inline void *mfn_to_virt(mfn_t mfn)
+{
+	return port_directmap + (mfn.v << PAGE_SHIFT);
+}
+
+static inline mfn_t virt_to_mfn(const void *va)
+{
+	return MFN((uint64_t)((const uint8_t *)va - port_directmap) >> PAGE_SHIFT);
+}
+
+/* One boot module as the boot loader left it; name is its command line. */
+struct boot_module {
+	paddr_t start;
+	uint64_t size;
+	const char *cmdline;	/* NUL-terminated, in hypervisor memory */
+};
+
+/* What the machine looked like at boot. Owned by the port, read-only. */
+struct boot_info {
+	const char *cmdline;
+	unsigned int nr_modules;
+	struct boot_module modules[32];
+};
+
+const struct boot_info *port_boot_info(void);
+
+/*
+ * Maps a range of RAM that page.h does not manage (a boot module) for
+ * reading. Returns NULL when the range is not RAM. The mapping stays.
+ */
+const void *port_map_boot(paddr_t start, uint64_t size);
+
+/* --- Physical CPUs ------------------------------------------------------ */
+
+struct pcpu;			/* core's per-CPU data, see pcpu.h */
+
+/* The per-CPU data of this CPU. */
+struct pcpu *port_this_pcpu(void);
+
+/* Number of physical CPUs online; they are numbered from 0 without holes. */
+unsigned int port_nr_pcpus(void);
+
+/*
+ * Makes @cpu leave its guest, or its idle halt, soon. Idempotent, any
+ * context, also for the calling CPU (then it is only remembered).
+ */
+void port_kick(unsigned int cpu);
+
+/*
+ * Halts until an interrupt arrives, unless one or a kick is already pending.
+ * Interrupts are served before it returns, with interrupts off again.
+ */
+void port_idle(void);
+
+/* Serves interrupts that are pending now: the window after a guest exit. */
+void port_poll_interrupts(void);
+
+/* Hint in a spin loop. */
+void port_relax(void);
+
+/* --- Time --------------------------------------------------------------- */
+
+/* The time stamp counter, and its frequency. Synchronous on all CPUs. */
+uint64_t port_tsc(void);
+uint64_t port_tsc_khz(void);
+
+/* Nanoseconds since boot: monotonic and the same on every CPU. */
+uint64_t port_time_ns(void);
+
+/* The TSC value at which port_time_ns() would be @ns, and its inverse. */
+uint64_t port_ns_to_tsc(uint64_t ns);
+uint64_t port_tsc_to_ns(uint64_t tsc);
+
+/*
+ * pvclock parameters: ns = ((tsc << shift) * mul) >> 32, with a negative
+ * shift to the right, so that ns(tsc 0) == 0 on the port_time_ns() scale
+ * after subtracting *tsc_base.
+ */
+void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift);
+
+/* Wall clock: nanoseconds since 1970 at port_time_ns() == 0. */
+uint64_t port_wallclock_base_ns(void);
+
+/*
+ * Asks for timer_interrupt() (timer.h) here at @ns, or as soon as possible
+ * when that has passed. ~0 cancels. One deadline per CPU; the last call wins.
+ */
+void port_timer_arm(uint64_t ns);
+
+/* --- Console, power, last words ----------------------------------------- */
+
+/* Writes to the hypervisor's serial console. May be called on any CPU. */
+void port_console_write(const char *s, size_t len);
+
+/*
+ * One byte from the serial console, or -1. CPU 0 only: console input is
+ * announced there by console_input_ready() (console.h) in interrupt service.
+ */
+int port_console_read(void);
+
+void port_reboot(void) __noreturn;
+void port_poweroff(void) __noreturn;
+
+/*
+ * Stops the machine: registers, symbolised backtrace, reason. Only where
+ * going on could leak or escalate; never because of what a guest did.
+ */
+void port_panic(const char *fmt, ...) __noreturn __printf(1, 2);
+#define panic port_panic
+
+#endif

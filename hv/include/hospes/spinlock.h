@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Locks. Fair ticket spinlocks, and a reader-writer lock for the p2m.
+ *
+ * Every lock has a level; a CPU takes locks in rising level only (equal
+ * levels only through the *_pair helpers). Builds with HOSPES_DEBUG check
+ * this at run time. docs/locking.md is the table of levels.
+ */
+#ifndef HOSPES_SPINLOCK_H
+#define HOSPES_SPINLOCK_H
+
+#include <stdatomic.h>
+
+#include "hospes/port.h"
+
+enum lock_level {
+	LOCK_DOMLIST = 10,	/* the list of domains */
+	LOCK_DOMAIN = 20,	/* struct domain life cycle and settings */
+	LOCK_MEMORY = 25,	/* one memory operation per domain at a time */
+	LOCK_GRANT = 30,	/* a domain's grant table */
+	LOCK_MAPTRACK = 35,	/* a domain's own grant mappings */
+	LOCK_P2M = 40,		/* a domain's nested page table (rwlock) */
+	LOCK_EVTCHN = 50,	/* a domain's event channels */
+	LOCK_FIFO = 55,		/* one FIFO event queue */
+	LOCK_VLAPIC = 57,	/* a vCPU's local APIC */
+	LOCK_SCHED = 60,	/* scheduler run queue of one CPU */
+	LOCK_TIMER = 65,	/* timer queue of one CPU */
+	LOCK_HEAP = 70,		/* page allocator and small allocations */
+	LOCK_CONSOLE = 90,	/* console output; never held across anything */
+};
+
+struct spinlock {
+	atomic_uint next;	/* next ticket to hand out */
+	atomic_uint owner;	/* ticket being served */
+	unsigned int level;
+};
+
+#define SPINLOCK(lvl) { .level = (lvl) }
+
+#ifdef HOSPES_DEBUG
+void lock_check_acquire(unsigned int level);
+void lock_check_release(unsigned int level);
+void lock_check_none(void);	/* panics when this CPU holds any */
+void lock_check_reset(void);	/* forgets what it holds: after a panic in a test */
+#else
+static inline void lock_check_acquire(unsigned int level) { (void)level; }
+static inline void lock_check_release(unsigned int level) { (void)level; }
+static inline void lock_check_none(void) {}
+static inline void lock_check_reset(void) {}
+#endif
+
+static inline void spin_init(struct spinlock *l, enum lock_level level)
+{
+	atomic_init(&l->next, 0);
+	atomic_init(&l->owner, 0);
+	l->level = level;
+}
+
+/* Without the check of levels: for spin_lock() and spin_lock_pair() only. */
+static inline void spin_lock_raw(struct spinlock *l)
+{
+	unsigned int ticket = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
+
+	while (unlikely(atomic_load_explicit(&l->owner, memory_order_acquire) != ticket))
+		port_relax();
+}
+
+static inline void spin_lock(struct spinlock *l)
+{
+	lock_check_acquire(l->level);
+	spin_lock_raw(l);
+}
+
+static inline void spin_unlock(struct spinlock *l)
+{
+	unsigned int owner = atomic_load_explicit(&l->owner, memory_order_relaxed);
+
+	lock_check_release(l->level);
+	atomic_store_explicit(&l->owner, owner + 1, memory_order_release);
+}
+
+/* Two locks of one level, in address order; a may equal b. */
+void spin_lock_pair(struct spinlock *a, struct spinlock *b);
+void spin_unlock_pair(struct spinlock *a, struct spinlock *b);
+
+static inline bool spin_is_locked(const struct spinlock *l)
+{
+	return atomic_load_explicit(&l->next, memory_order_relaxed) !=
+	       atomic_load_explicit(&l->owner, memory_order_relaxed);
+}
+
+/*
+ * Many readers or one writer. A waiting writer keeps new readers out, so a
+ * guest that reads all the time cannot starve it; therefore a CPU must not
+ * take the read side twice.
+ */
+struct rwlock {
+	atomic_uint state;	/* RW_WRITER | number of readers */
+	struct spinlock writers;
+};
+
+#define RW_WRITER 0x80000000u
+
+static inline void rw_init(struct rwlock *l, enum lock_level level)
+{
+	atomic_init(&l->state, 0);
+	spin_init(&l->writers, level);
+}
+
+static inline void read_lock(struct rwlock *l)
+{
+	lock_check_acquire(l->writers.level);
+	for (;;) {
+		unsigned int old = atomic_fetch_add_explicit(&l->state, 1, memory_order_acquire);
+
+		if (likely(!(old & RW_WRITER)))
+			return;
+		atomic_fetch_sub_explicit(&l->state, 1, memory_order_relaxed);
+		while (atomic_load_explicit(&l->state, memory_order_relaxed) & RW_WRITER)
+			port_relax();
+	}
+}
+
+static inline void read_unlock(struct rwlock *l)
+{
+	lock_check_release(l->writers.level);
+	atomic_fetch_sub_explicit(&l->state, 1, memory_order_release);
+}
+
+static inline void write_lock(struct rwlock *l)
+{
+	spin_lock(&l->writers);
+	atomic_fetch_or_explicit(&l->state, RW_WRITER, memory_order_acquire);
+	while (atomic_load_explicit(&l->state, memory_order_acquire) != RW_WRITER)
+		port_relax();
+}
+
+static inline void write_unlock(struct rwlock *l)
+{
+	atomic_fetch_and_explicit(&l->state, ~RW_WRITER, memory_order_release);
+	spin_unlock(&l->writers);
+}
+
+#define assert_locked(l) ASSERT(spin_is_locked(l))
+
+#ifdef HOSPES_DEBUG
+#define ASSERT(c) ((c) ? (void)0 : port_panic("assertion '%s' at %s:%d", #c, __FILE__, __LINE__))
+#else
+#define ASSERT(c) ((void)sizeof(!(c)))
+#endif
+
+#endif
