@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guests as configuration text describes them: one line, key=value words.
+ *
+ *   guest="name=web kernel=vmlinuz initrd=initrd.gz memory=256M args='quiet'"
+ *
+ * A module is named by the base name of its command line's first word, which
+ * is what QEMU and GRUB pass alike, or by its number: kernel=#0.
+ */
+#include "hospes/guest_config.h"
+
+#include "hospes/abi.h"
+#include "hospes/cmdline.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+
+#define KEY(field, kind, lo, hi, list, text) \
+	{ #field, kind, offsetof(struct guest_config, field), lo, hi, list, text }
+
+static const struct option guest_keys[] = {
+	KEY(name, OPT_NAME, 1, GUEST_NAME_SIZE - 1, NULL, "name of the guest"),
+	KEY(kernel, OPT_TEXT, 1, GUEST_MODULE_SIZE - 1, NULL, "boot module with the kernel"),
+	KEY(initrd, OPT_TEXT, 1, GUEST_MODULE_SIZE - 1, NULL, "boot module with the initrd"),
+	KEY(args, OPT_TEXT, 0, GUEST_ARGS_SIZE - 1, NULL, "command line of the kernel"),
+	KEY(memory, OPT_SIZE, GUEST_MEMORY_MIN, GUEST_MEMORY_MAX, NULL, "memory"),
+	KEY(vcpus, OPT_UINT, 1, GUEST_VCPUS_MAX, NULL, "virtual CPUs"),
+	KEY(weight, OPT_UINT, 1, 65535, NULL, "share of the CPUs under contention"),
+	KEY(cap, OPT_UINT, 0, 100 * GUEST_VCPUS_MAX, NULL, "limit in percent of a CPU, 0: none"),
+	KEY(cpus, OPT_CPUS, 0, 0, NULL, "physical CPUs it may use"),
+	KEY(rt, OPT_PAIR, 100, 10000000, NULL, "real-time period:budget in microseconds"),
+	KEY(on_crash, OPT_CHOICE, 0, 0, "destroy|restart|preserve", "what a crash leads to"),
+	KEY(max_grant_frames, OPT_UINT, 1, 1024, NULL, "pages of its grant table"),
+	KEY(evtchn, OPT_CHOICE, 0, 0, "fifo|2level", "newest event channel ABI offered"),
+};
+
+static const char *base_name(const char *s, size_t *len)
+{
+	const char *base = s;
+	const char *p;
+
+	for (p = s; (unsigned char)*p > ' '; p++) {
+		if (*p == '/')
+			base = p + 1;
+	}
+	*len = (size_t)(p - base);
+	return base;
+}
+
+static bool module_is_config(const struct boot_module *mod)
+{
+	size_t len;
+	const char *name = base_name(mod->cmdline, &len);
+
+	return (len == 6 && !strncmp(name, "config", 6)) ||
+	       (len >= 4 && !strncmp(name + len - 4, ".cfg", 4));
+}
+
+/* Index of the module @name stands for, or -XEN_ENOENT. */
+static int module_find(const struct boot_info *info, const char *name)
+{
+	size_t len;
+
+	if (*name == '#') {
+		uint64_t nr;
+
+		name++;
+		if (parse_u64(&name, &nr) || *name || nr >= info->nr_modules)
+			return -XEN_ENOENT;
+		return (int)nr;
+	}
+	for (unsigned int i = 0; i < info->nr_modules; i++) {
+		const char *base = base_name(info->modules[i].cmdline, &len);
+
+		if (len == strlen(name) && !strncmp(base, name, len))
+			return (int)i;
+	}
+	return -XEN_ENOENT;
+}
+
+/* What stands behind a module's name on its command line. */
+static const char *module_args(const struct boot_module *mod)
+{
+	const char *p = mod->cmdline;
+
+	while ((unsigned char)*p > ' ')
+		p++;
+	while (*p && (unsigned char)*p <= ' ')
+		p++;
+	return p;
+}
+
+static void config_defaults(struct guest_config *cfg, unsigned int nr)
+{
+	memset(cfg, 0, sizeof(*cfg));
+	hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", nr);
+	cfg->memory = 256ULL << 20;
+	cfg->vcpus = 1;
+	cfg->weight = 256;
+	cfg->max_grant_frames = 64;
+	cfg->kernel_module = -1;
+	cfg->initrd_module = -1;
+}
+
+/* Sets one key from list->word. Returns the number of errors, all logged. */
+static unsigned int config_word(struct guest_list *list, struct guest_config *cfg, int rc)
+{
+	const struct option *opt;
+	char hint[128];
+	char *value = cmdline_split(list->word);
+
+	if (rc == -XEN_EINVAL) {
+		log_err("guest %s: %.32s: a quote has no end: close it", cfg->name, list->word);
+		return 1;
+	}
+	opt = option_find(guest_keys, ARRAY_SIZE(guest_keys), list->word);
+	if (!opt) {
+		log_err("guest %s: the key %.32s is unknown: remove it, or quote args='...'",
+			cfg->name, list->word);
+		return 1;
+	}
+	if (rc > 0 && !option_set(opt, cfg, value))
+		return 0;
+	option_explain(opt, hint, sizeof(hint));
+	log_err("guest %s: %s=%.64s: must be %s", cfg->name, opt->name, value ? value : "", hint);
+	return 1;
+}
+
+/*
+ * Reads the words of one line. The name is looked for first, so that every
+ * message can carry it wherever it stands in the line.
+ */
+static unsigned int config_words(struct guest_list *list, struct guest_config *cfg,
+				 const char *text, const char *end)
+{
+	unsigned int errors = 0;
+	const char *pos = text;
+	int rc;
+
+	while ((rc = cmdline_next(&pos, end, list->word, sizeof(list->word))) != 0) {
+		if (rc > 0 && !strncmp(list->word, "name=", 5))
+			errors += config_word(list, cfg, rc);
+	}
+	pos = text;
+	while ((rc = cmdline_next(&pos, end, list->word, sizeof(list->word))) != 0) {
+		if (rc < 0 || strncmp(list->word, "name=", 5))
+			errors += config_word(list, cfg, rc);
+	}
+	return errors;
+}
+
+static unsigned int config_modules(struct guest_config *cfg, const struct boot_info *info)
+{
+	unsigned int errors = 0;
+
+	if (!*cfg->kernel) {
+		log_err("guest %s: kernel= is missing: name a boot module", cfg->name);
+		return 1;
+	}
+	cfg->kernel_module = module_find(info, cfg->kernel);
+	if (cfg->kernel_module < 0) {
+		log_err("guest %s: kernel=%s: no boot module has that name: load it,"
+			" or give its number as #0", cfg->name, cfg->kernel);
+		errors++;
+	}
+	if (!*cfg->initrd)
+		return errors;
+	cfg->initrd_module = module_find(info, cfg->initrd);
+	if (cfg->initrd_module < 0) {
+		log_err("guest %s: initrd=%s: no boot module has that name: load it,"
+			" or give its number as #1", cfg->name, cfg->initrd);
+		errors++;
+	}
+	return errors;
+}
+
+/* Without args=, what the boot loader gave the kernel module is used. */
+static unsigned int config_args(struct guest_config *cfg, const struct boot_info *info)
+{
+	if (*cfg->args || cfg->kernel_module < 0)
+		return 0;
+	if (strlcpy(cfg->args, module_args(&info->modules[cfg->kernel_module]),
+		    sizeof(cfg->args)) < sizeof(cfg->args))
+		return 0;
+	log_err("guest %s: the arguments of module %d are longer than %d characters: shorten them",
+		cfg->name, (int)cfg->kernel_module, GUEST_ARGS_SIZE - 1);
+	return 1;
+}
+
+/* Accepts or rejects the configuration at list->guest[list->nr]. */
+static void list_commit(struct guest_list *list, const struct boot_info *info,
+			unsigned int errors)
+{
+	struct guest_config *cfg = &list->guest[list->nr];
+
+	errors += config_modules(cfg, info);
+	errors += config_args(cfg, info);
+	for (unsigned int i = 0; i < list->nr; i++) {
+		if (!strcmp(list->guest[i].name, cfg->name)) {
+			log_err("guest %s: name= is taken by another guest: choose another",
+				cfg->name);
+			errors++;
+		}
+	}
+	if (errors)
+		list->rejected++;
+	else
+		list->nr++;
+}
+
+static void list_add(struct guest_list *list, const struct boot_info *info,
+		     const char *text, const char *end)
+{
+	struct guest_config *cfg = &list->guest[list->nr];
+
+	if (list->nr == GUESTS_MAX) {
+		log_err("more than %u guests: \"%.*s\" is ignored", GUESTS_MAX,
+			(int)MIN(end - text, 40), text);
+		list->rejected++;
+		return;
+	}
+	config_defaults(cfg, list->nr + list->rejected);
+	list_commit(list, info, config_words(list, cfg, text, end));
+}
+
+/* Handles the guest="..." words of [pos, end); the others are not for us. */
+static void list_add_wrapped(struct guest_list *list, const struct boot_info *info,
+			     const char *pos, const char *end)
+{
+	int rc;
+
+	while ((rc = cmdline_next(&pos, end, list->line, sizeof(list->line))) != 0) {
+		if (strncmp(list->line, "guest=", 6))
+			continue;
+		if (rc < 0) {
+			log_err("\"%.40s...\": %s", list->line, rc == -XEN_E2BIG ?
+				"longer than 2047 characters: shorten args=" :
+				"a quote has no end: close it");
+			list->rejected++;
+			continue;
+		}
+		list_add(list, info, list->line + 6, list->line + strlen(list->line));
+	}
+}
+
+static void list_add_file(struct guest_list *list, const struct boot_info *info,
+			  const char *text, uint64_t size)
+{
+	const char *end = text + size;
+	const char *line, *pos;
+
+	for (; text < end; text++) {
+		line = text;
+		while (text < end && *text != '\n')
+			text++;
+		pos = line;
+		if (!cmdline_next(&pos, text, list->word, sizeof(list->word)) ||
+		    *list->word == '#')
+			continue;
+		if (!strncmp(list->word, "guest=", 6))
+			list_add_wrapped(list, info, line, text);
+		else
+			list_add(list, info, line, text);
+	}
+}
+
+/* Kernel and initrd alone, as QEMU's -kernel hospes -initrd "vmlinuz args,initrd" gives. */
+static void list_add_default(struct guest_list *list, const struct boot_info *info)
+{
+	struct guest_config *cfg = &list->guest[0];
+
+	config_defaults(cfg, 0);
+	strlcpy(cfg->kernel, "#0", sizeof(cfg->kernel));
+	if (info->nr_modules > 1)
+		strlcpy(cfg->initrd, "#1", sizeof(cfg->initrd));
+	list_commit(list, info, 0);
+}
+
+void guest_list_load(const struct boot_info *info, map_module_fn map, struct guest_list *list)
+{
+	bool have_file = false;
+
+	list->nr = 0;
+	list->rejected = 0;
+	list_add_wrapped(list, info, info->cmdline, info->cmdline + strlen(info->cmdline));
+	for (unsigned int i = 0; i < info->nr_modules; i++) {
+		const struct boot_module *mod = &info->modules[i];
+		const char *text;
+
+		if (!module_is_config(mod))
+			continue;
+		have_file = true;
+		text = map(mod->start, mod->size);
+		if (text)
+			list_add_file(list, info, text, mod->size);
+		else
+			log_err("module %u: configuration is not in readable memory", i);
+	}
+	if (!list->nr && !list->rejected && !have_file && info->nr_modules)
+		list_add_default(list, info);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pairs of locks, and the run-time check of lock levels in debug builds.
+ *
+ * Owns: per physical CPU the stack of levels held; touched by that CPU only.
+ */
+#include "hospes/spinlock.h"
+
+#include "hospes/pcpu.h"
+
+#ifdef HOSPES_DEBUG
+
+#define MAX_HELD 16
+
+static struct held {
+	unsigned int nr;
+	unsigned int level[MAX_HELD];
+} held_by[MAX_PCPUS];
+
+static struct held *held_here(void)
+{
+	const struct pcpu *p = port_this_pcpu();
+
+	return &held_by[p ? p->cpu_id : 0];
+}
+
+static void check_push(unsigned int level, bool equal_ok)
+{
+	struct held *h = held_here();
+	unsigned int top = 0;
+
+	for (unsigned int i = 0; i < h->nr; i++)
+		top = MAX(top, h->level[i]);
+	if (top > level || (top == level && !equal_ok))
+		panic("lock of level %u taken under level %u", level, top);
+	if (h->nr == MAX_HELD)
+		panic("more than %u locks held", h->nr);
+	h->level[h->nr++] = level;
+}
+
+void lock_check_acquire(unsigned int level)
+{
+	check_push(level, false);
+}
+
+static void lock_check_acquire_pair(unsigned int level)
+{
+	check_push(level, true);
+}
+
+/* Locks need not be released in the reverse order. */
+void lock_check_release(unsigned int level)
+{
+	struct held *h = held_here();
+
+	for (unsigned int i = h->nr; i-- > 0;) {
+		if (h->level[i] != level)
+			continue;
+		for (; i + 1 < h->nr; i++)
+			h->level[i] = h->level[i + 1];
+		h->nr--;
+		return;
+	}
+	panic("lock of level %u released but not held", level);
+}
+
+void lock_check_none(void)
+{
+	const struct held *h = held_here();
+
+	if (h->nr)
+		panic("lock of level %u still held", h->level[h->nr - 1]);
+}
+
+void lock_check_reset(void)
+{
+	held_here()->nr = 0;
+}
+
+#else
+
+static inline void lock_check_acquire_pair(unsigned int level)
+{
+	(void)level;
+}
+
+#endif
+
+void spin_lock_pair(struct spinlock *a, struct spinlock *b)
+{
+	struct spinlock *first = (uintptr_t)a < (uintptr_t)b ? a : b;
+	struct spinlock *second = first == a ? b : a;
+
+	spin_lock(first);
+	if (first == second)
+		return;
+	lock_check_acquire_pair(second->level);
+	spin_lock_raw(second);
+}
+
+void spin_unlock_pair(struct spinlock *a, struct spinlock *b)
+{
+	spin_unlock(a);
+	if (a != b)
+		spin_unlock(b);
+}
