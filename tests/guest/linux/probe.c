@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the stock guests run as tests. Every result is one line beginning with
+ * HOSPES- that the drivers in tests/system look for.
+ *
+ *   probe report <name>      the guest is up: CPUs, memory, warnings so far
+ *   probe warnings           kernel log lines at level warning or worse
+ *   probe busy <seconds>     load on every CPU, then new warnings
+ *   probe clock <seconds>    monotonic time across CPUs, and its rate
+ *   probe spin               every CPU in user mode for ever
+ */
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#define MAX_CPUS 64
+
+static int nr_cpus;
+static atomic_bool stop;
+
+static uint64_t now(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/*
+ * Counts kernel log records of level warning (4) or worse with a sequence
+ * number of at least *from, prints them if asked, and moves *from behind the last.
+ */
+static unsigned int warnings(uint64_t *from, int print)
+{
+	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	unsigned int nr = 0;
+	char line[8192];
+	ssize_t len;
+
+	while (fd >= 0 && (len = read(fd, line, sizeof(line) - 1)) > 0) {
+		unsigned int prio;
+		unsigned long long seq;
+		char *text, *end;
+
+		line[len] = '\0';
+		text = strchr(line, ';');
+		if (sscanf(line, "%u,%llu", &prio, &seq) != 2 || !text || seq < *from)
+			continue;
+		*from = seq + 1;
+		if ((prio & 7) > 4)
+			continue;
+		nr++;
+		end = strchr(text, '\n');
+		if (end)
+			*end = '\0';
+		if (print)
+			printf("HOSPES-WARNING level=%u %s\n", prio & 7, text + 1);
+	}
+	if (fd >= 0)
+		close(fd);
+	return nr;
+}
+
+static long read_number(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long v = -1;
+
+	if (f && fscanf(f, "%ld", &v) != 1)
+		v = -1;
+	if (f)
+		fclose(f);
+	return v;
+}
+
+static long mem_mib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "r");
+	long kib = 0;
+
+	if (f && fscanf(f, "MemTotal: %ld", &kib) != 1)
+		kib = 0;
+	if (f)
+		fclose(f);
+	return kib / 1024;
+}
+
+static void report(const char *name)
+{
+	uint64_t seq = 0;
+	unsigned int nr = warnings(&seq, 1);
+
+	printf("HOSPES-INIT-OK name=%s cpus=%d mem=%ld warnings=%u taint=%ld uptime_ms=%llu\n",
+	       name, nr_cpus, mem_mib(), nr, read_number("/proc/sys/kernel/tainted"),
+	       (unsigned long long)now(CLOCK_BOOTTIME) / 1000000);
+}
+
+static void pin(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Starts one thread per CPU, lets them run, and waits until they are done. */
+static void on_every_cpu(void *(*fn)(void *), int seconds)
+{
+	pthread_t threads[MAX_CPUS];
+
+	for (intptr_t i = 0; i < nr_cpus; i++)
+		pthread_create(&threads[i], NULL, fn, (void *)i);
+	if (seconds >= 0) {
+		sleep((unsigned int)seconds);
+		stop = true;
+	}
+	for (int i = 0; i < nr_cpus; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* --- busy ---------------------------------------------------------------- */
+
+static atomic_ulong rounds;
+static atomic_uint broken;
+
+/* Arithmetic with a known result, SSE state across switches, page faults, timers. */
+static void *busy_thread(void *arg)
+{
+	uint64_t x = 88172645463325252ull + (uint64_t)(intptr_t)arg;
+	double sum = 0;
+
+	pin((int)(intptr_t)arg);
+	while (!stop) {
+		size_t len = 64 * 4096;
+		uint64_t *mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		double part = 0;
+
+		if (mem == MAP_FAILED) {
+			broken++;
+			break;
+		}
+		for (size_t i = 0; i < len / sizeof(*mem); i++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			broken += mem[i] != 0;
+			mem[i] = x;
+		}
+		for (int i = 1; i <= 1000; i++)
+			part += (double)i * 0.5;
+		broken += part != 250250.0;
+		sum += part;
+		munmap(mem, len);
+		rounds++;
+		if (rounds % 16 == 0)
+			usleep(1000);
+		else
+			sched_yield();
+	}
+	return sum < 0 ? arg : NULL;
+}
+
+static int busy(int seconds)
+{
+	uint64_t seq = 0;
+	unsigned int before = warnings(&seq, 0);
+	unsigned int fresh;
+
+	printf("HOSPES-BUSY-START cpus=%d seconds=%d warnings=%u\n", nr_cpus, seconds, before);
+	on_every_cpu(busy_thread, seconds);
+	fresh = warnings(&seq, 1);
+	printf("HOSPES-BUSY-%s rounds=%lu broken=%u new_warnings=%u taint=%ld\n",
+	       fresh || broken ? "FAIL" : "OK", rounds, broken, fresh,
+	       read_number("/proc/sys/kernel/tainted"));
+	return 0;
+}
+
+/* --- clock --------------------------------------------------------------- */
+
+static _Atomic uint64_t latest;
+static atomic_ulong samples, backwards;
+static _Atomic uint64_t worst;
+
+/* Time read after another CPU published its own must not be earlier. */
+static void *clock_thread(void *arg)
+{
+	pin((int)(intptr_t)arg);
+	while (!stop) {
+		for (int i = 0; i < 1000; i++) {
+			uint64_t seen = latest;
+			uint64_t t = now(CLOCK_MONOTONIC);
+
+			if (t < seen) {
+				backwards++;
+				if (seen - t > worst)
+					worst = seen - t;
+				continue;
+			}
+			while (seen < t && !atomic_compare_exchange_weak(&latest, &seen, t))
+				;
+		}
+		samples += 1000;
+		sched_yield();
+	}
+	return NULL;
+}
+
+/* The TSC rate the hypervisor states, or 0: leaf 3 of the ABI's CPUID range. */
+static uint64_t stated_tsc_khz(void)
+{
+	unsigned int a, b, c, d;
+
+	__cpuid_count(0x40000000, 0, a, b, c, d);
+	if (b != 0x566e6558 || c != 0x65584d4d || d != 0x4d4d566e)
+		return 0;
+	__cpuid_count(0x40000003, 0, a, b, c, d);
+	return c;
+}
+
+static int clock_test(int seconds)
+{
+	uint64_t khz = stated_tsc_khz();
+	uint64_t mono, real, tsc;
+
+	printf("HOSPES-CLOCK-START cpus=%d seconds=%d\n", nr_cpus, seconds);
+	pin(0);
+	tsc = __rdtsc();
+	mono = now(CLOCK_MONOTONIC);
+	real = now(CLOCK_REALTIME);
+	on_every_cpu(clock_thread, seconds);
+	pin(0);
+	tsc = __rdtsc() - tsc;
+	mono = now(CLOCK_MONOTONIC) - mono;
+	real = now(CLOCK_REALTIME) - real;
+	printf("HOSPES-CLOCK-%s samples=%lu backwards=%lu worst_ns=%llu mono_ns=%llu real_ns=%llu",
+	       backwards ? "FAIL" : "OK", samples, backwards, (unsigned long long)worst,
+	       (unsigned long long)mono, (unsigned long long)real);
+	if (khz) {
+		double expected = (double)tsc * 1e6 / (double)khz;
+
+		printf(" tsc_khz=%llu drift_ppm=%.1f", (unsigned long long)khz,
+		       ((double)mono - expected) * 1e6 / expected);
+	}
+	printf("\n");
+	return 0;
+}
+
+static void *spin_thread(void *arg)
+{
+	pin((int)(intptr_t)arg);
+	for (;;)
+		__builtin_ia32_pause();
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+	int number = argc > 2 ? atoi(argv[2]) : 10;
+	uint64_t seq = 0;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	nr_cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	if (nr_cpus > MAX_CPUS)
+		nr_cpus = MAX_CPUS;
+	if (!strcmp(what, "report")) {
+		report(argc > 2 ? argv[2] : "guest");
+	} else if (!strcmp(what, "warnings")) {
+		printf("HOSPES-WARNINGS %u\n", warnings(&seq, 1));
+	} else if (!strcmp(what, "busy")) {
+		return busy(number);
+	} else if (!strcmp(what, "clock")) {
+		return clock_test(number);
+	} else if (!strcmp(what, "spin")) {
+		printf("HOSPES-SPIN\n");
+		on_every_cpu(spin_thread, -1);
+	} else {
+		fprintf(stderr, "probe: report, warnings, busy, clock or spin\n");
+		return 2;
+	}
+	return 0;
+}
