@@ -24,21 +24,27 @@ xenconsoled --pid-file=/run/xenconsoled.pid --log=guest --log-dir=/var/log/xen
 echo PEER-READY
 for g in /guests/*.cfg; do
     echo "GUEST-START $g"
-    timeout $(cat ${g%.cfg}.limit) xl create -F $g > /tmp/log 2>&1 || {
-        echo "GUEST-ENDED $g rc $?"; cat /tmp/log; xl destroy guest; }
-    cat /var/log/xen/guest-guest.log 2>/dev/null
-    : > /var/log/xen/guest-guest.log
+    if [ -e ${g%.cfg}.stays ]; then
+        xl create $g > /tmp/log 2>&1 || cat /tmp/log
+        sleep 1
+    else
+        timeout $(cat ${g%.cfg}.limit) xl create -F $g > /tmp/log 2>&1 || {
+            echo "GUEST-ENDED $g rc $?"; cat /tmp/log; xl destroy guest; }
+        cat /var/log/xen/guest-guest.log 2>/dev/null
+        : > /var/log/xen/guest-guest.log
+    fi
     echo "GUEST-END $g"
 done
 echo PEER-DONE
 poweroff -f
 """
 
-CONFIG = """name = "guest"
+CONFIG = """name = "{name}"
 type = "pvh"
 kernel = "{kernel}"
 cmdline = "{args}"
 memory = {memory}
+tsc_mode = "native"
 vcpus = {vcpus}
 on_poweroff = "destroy"
 on_reboot = "destroy"
@@ -57,7 +63,8 @@ def hypervisor():
 
 
 def control_domain(guests, name="xen-dom0"):
-    """guests: list of dicts with kernel, args, vcpus, memory, limit (seconds), ramdisk (or None)."""
+    """guests: list of dicts with kernel, args, vcpus, memory, limit (seconds), ramdisk (or None); one that
+    stays is left running while the next ones run."""
     root, _ = hypervisor()
     image = peers.Image(name)
     image.text("init", INIT, 0o755)
@@ -77,10 +84,13 @@ def control_domain(guests, name="xen-dom0"):
         if guest.get("ramdisk"):
             image.add(guest["ramdisk"], base + ".ramdisk")
             extra = f'ramdisk = "/{base}.ramdisk"'
-        image.text(base + ".cfg", CONFIG.format(kernel="/" + kernel, args=guest.get("args", ""),
+        image.text(base + ".cfg", CONFIG.format(name="stays" if guest.get("stays") else "guest",
+                                                kernel="/" + kernel, args=guest.get("args", ""),
                                                 memory=guest.get("memory", 64),
                                                 vcpus=guest.get("vcpus", 2), extra=extra))
         image.text(base + ".limit", str(guest.get("limit", 60)))
+        if guest.get("stays"):
+            image.text(base + ".stays", "")
     return peers.vmlinux(bzimage), image.finish()
 
 

@@ -102,9 +102,9 @@ static void report(const char *name)
 	uint64_t seq = 0;
 	unsigned int nr = warnings(&seq, 1);
 
-	printf("HOSPES-INIT-OK name=%s cpus=%d mem=%ld warnings=%u taint=%ld uptime_ms=%llu\n",
+	printf("HOSPES-INIT-OK name=%s cpus=%d mem=%ld warnings=%u taint=%ld uptime_us=%llu\n",
 	       name, nr_cpus, mem_mib(), nr, read_number("/proc/sys/kernel/tainted"),
-	       (unsigned long long)now(CLOCK_BOOTTIME) / 1000000);
+	       (unsigned long long)now(CLOCK_BOOTTIME) / 1000);
 }
 
 static void pin(int cpu)
