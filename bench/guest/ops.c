@@ -113,11 +113,16 @@ static void event_rows(void)
 	set_timer(~0ul >> 2);
 }
 
+static void move_page(unsigned int cmd)
+{
+	CHECK_EQ(reservation_op(cmd, &page_gfn, 1, 0), 1);
+}
+
 static void memory_rows(void)
 {
 	page_gfn = gfn_of(data_page);
-	MEASURE("populate", CHECK_EQ(reservation_op(XENMEM_decrease_reservation, &page_gfn, 1, 0), 1),
-		CHECK_EQ(reservation_op(XENMEM_populate_physmap, &page_gfn, 1, 0), 1), );
+	MEASURE("populate", move_page(XENMEM_decrease_reservation),
+		move_page(XENMEM_populate_physmap), );
 	MEASURE("hole_read", , (void)READ_ONCE(*(u32 *)gfn_ptr(map_gfn)), );
 }
 
