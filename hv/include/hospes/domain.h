@@ -70,7 +70,7 @@ struct vcpu {
 	gva_t time_area;
 
 	struct timer singleshot, periodic, poll_timer;
-	uint64_t period_ns;
+	uint64_t period_ns;		/* of the periodic timer, 0 = off; atomic */
 	uint64_t tsc_offset;
 	uint64_t time_version_cpu;	/* CPU for which pvclock was last filled, + 1 */
 
@@ -81,6 +81,8 @@ struct vcpu {
 		uint64_t mc_ctl[4];
 	} msr;
 
+	uint64_t long_since;		/* ns: when the long hypercall began; own */
+	uint64_t pinned_from;		/* affinity to go back to, 0 = no override; own */
 	uint64_t exits[EXIT_KIND_COUNT];	/* always on; own */
 };
 
@@ -231,14 +233,35 @@ struct vcpu *current_vcpu(void);
 
 /* --- Time (pvclock.c) --------------------------------------------------- */
 
-/* Refreshes v's time info in vcpu_info and the secondary area. Own CPU. */
+/*
+ * Refreshes v's time info in vcpu_info and, when it is current, in its
+ * secondary area. At creation (so the legacy slots are filled from the
+ * start), when it moves to another CPU and when its TSC offset changes.
+ */
 void pvclock_update(struct vcpu *v);
 /* Writes the wall clock into shared_info. */
 void pvclock_update_wallclock(struct domain *d);
-/* Copies the runstate to the guest's area, when it has one. Own CPU. */
+/*
+ * Copies the runstate to the guest's area, when it has one. @v is current and
+ * its state loaded: called when it was scheduled in.
+ */
 void runstate_update_area(struct vcpu *v);
+/* Its runstate up to now. No scheduler lock held. */
+void runstate_read(struct vcpu *v, struct vcpu_runstate_info *info);
 /* Accounts for a change of state at @now. Scheduler lock held. */
 void runstate_change(struct vcpu *v, int state, uint64_t now);
+
+/*
+ * What a guest can set to go off: a vCPU's timers (singleshot, periodic,
+ * poll) and the domain's watchdogs (ops_vcpu.c, ops_sched.c). init: at
+ * creation. kill: at teardown, no lock held. migrate: the vCPU now runs on
+ * this CPU.
+ */
+void vcpu_timers_init(struct vcpu *v);
+void vcpu_timers_kill(struct vcpu *v);
+void vcpu_timers_migrate(struct vcpu *v);
+void domain_watchdogs_init(struct domain *d);
+void domain_watchdogs_kill(struct domain *d);
 
 /* --- Exits -------------------------------------------------------------- */
 

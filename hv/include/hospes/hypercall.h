@@ -13,7 +13,7 @@ struct vcpu;
 /* Returned by a handler that did a bounded piece and set hc->arg to go on. */
 #define HC_CONTINUE INT64_MIN
 
-#define HC_MAX_ARG 128		/* largest fixed argument struct, bytes */
+#define HC_MAX_ARG 128u		/* largest fixed argument struct, bytes */
 
 struct hypercall {
 	uint64_t nr;
@@ -43,12 +43,11 @@ struct hypercall_op {
 #define HC_OUT	0x2u		/* write it back on success */
 #define HC_PRIV	0x4u		/* control domain only, else -EPERM */
 #define HC_LONG	0x8u		/* may return HC_CONTINUE */
+#define HC_COUNT 0x10u		/* memory_op: an unreadable struct reads as "this many done" */
 
 /* Prototypes of all handlers, from the table. */
-#define NONE 7
 #define OP(call, nr, name, handler, size, flags) hypercall_fn handler;
 #include "hospes/hypercalls.def"
-#undef NONE
 
 /*
  * Runs one hypercall of @v with @hc filled from its registers. Returns the
@@ -56,10 +55,23 @@ struct hypercall_op {
  */
 int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc);
 
-/* The exit: reads the registers, dispatches, writes rax or re-arms. */
+/*
+ * The exit: reads the registers, dispatches, writes rax and moves rip by
+ * @insn_len, or leaves rip and rax so that the call goes on at the next entry.
+ */
 void hypercall_exit(struct vcpu *v, unsigned int insn_len);
 
-/* True when a long operation should stop here and continue later. */
+/*
+ * Guest write of MSR 0x40000000: fills the page at @gpa with hypercall stubs.
+ * -XEN_EINVAL (the guest gets #GP) when that is not a page of its own RAM.
+ */
+int hypercall_page_write(struct vcpu *v, gpa_t gpa) __must_check;
+
+/*
+ * True when a long operation should stop here and continue later: other work
+ * waits for this CPU, or the call took long enough. Ask after a piece of work,
+ * never before the first, so that every round makes progress.
+ */
 bool hypercall_preempt(struct vcpu *v);
 
 #endif
