@@ -101,11 +101,14 @@ struct cpu_ops {
 
 	/*
 	 * Runs the current vCPU until the next exit. v->regs is loaded and
-	 * stored. p2m flushes asked for before entry are honoured.
+	 * stored. p2m flushes asked for before entry are honoured: it
+	 * publishes pcpu.in_guest with a full barrier before it reads the
+	 * p2m's flush generation, and clears it after the exit.
 	 */
 	void (*run)(struct vcpu *v, struct vm_exit *exit);
 
 	void (*get_system)(struct vcpu *v, struct guest_system *s);
+	/* Also forgets an event queued by inject(). @v is current or loaded nowhere. */
 	void (*set_system)(struct vcpu *v, const struct guest_system *s);
 	void (*get_paging)(struct vcpu *v, struct guest_paging *g);
 	void (*get_segment)(struct vcpu *v, enum guest_seg nr, struct guest_segment *s);

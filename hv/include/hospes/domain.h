@@ -16,8 +16,10 @@
 #include "hospes/evtchn.h"
 #include "hospes/guest_access.h"
 #include "hospes/p2m.h"
+#include "hospes/pcpu.h"
 #include "hospes/policy.h"
 #include "hospes/sched.h"
+#include "hospes/timer.h"
 #include "hospes/vlapic.h"
 
 struct console_ring;
@@ -37,6 +39,11 @@ struct grant_table;
 #define PAUSE_SHUTDOWN	0x10u	/* the domain has shut down */
 #define PAUSE_SELF	0x20u	/* v->pause_count > 0 */
 
+/* Where a vCPU stands between INIT and its first instruction. */
+#define STARTUP_NONE	0u
+#define STARTUP_WAIT	1u		/* for a start-up IPI; PAUSE_DOWN is set */
+#define STARTUP_GO	0x100u		/* | vector: begins there when it is next scheduled */
+
 struct vcpu {
 	/* Own, on the CPU that runs it. First, because exits touch it most. */
 	struct guest_regs regs;
@@ -49,6 +56,7 @@ struct vcpu {
 	atomic_uint pause_flags;	/* PAUSE_*, any CPU */
 	unsigned int pause_count;	/* domain lock */
 	atomic_bool nmi_pending;	/* any CPU */
+	atomic_uint startup;		/* STARTUP_*, any CPU */
 
 	struct sched_vcpu sched;
 	struct vlapic lapic;
@@ -69,6 +77,7 @@ struct vcpu {
 	gva_t runstate_area;		/* guest virtual, 0 = none; own */
 	gva_t time_area;
 
+	/* Ready to set: the first two raise VIRQ_TIMER, poll_timer ends a poll. */
 	struct timer singleshot, periodic, poll_timer;
 	uint64_t period_ns;		/* of the periodic timer, 0 = off; atomic */
 	uint64_t tsc_offset;
@@ -101,10 +110,10 @@ struct domain {
 	unsigned int pause_count;
 	bool shut_down;
 	uint8_t shutdown_code;		/* valid when shut_down */
-	uint8_t on_crash;		/* enum guest_on_crash */
+	bool restart;			/* static guest: start it again once it is gone */
 
 	unsigned int nr_vcpus;
-	struct vcpu **vcpus;		/* owned; [nr_vcpus], fixed before first run */
+	struct vcpu **vcpus;		/* owned; [MAX_VCPUS], fixed before first run */
 
 	struct p2m p2m;
 	struct spinlock memory_lock;	/* serialises memory operations that move pages */
@@ -121,8 +130,10 @@ struct domain {
 	struct cpu_policy *policy;	/* owned; constant once running */
 	uint64_t params[HVM_NR_PARAMS_ABI];	/* domain lock */
 	struct sched_params sched;
+	struct sched_domain cap;
 	atomic_uint vm_assist;		/* bit per type */
 
+	/* Armed by sched_op, which prepares the timers; stopped here at death. */
 	struct {
 		struct timer timer;
 		bool active;
@@ -131,6 +142,9 @@ struct domain {
 	struct console_ring *console;	/* owned, NULL = none */
 	const struct guest_config *config;	/* borrowed: to restart it */
 	atomic_ulong flush_waits;	/* statistics */
+
+	uint8_t reap_stage;		/* how far the teardown is; reaper */
+	struct domain *reap_next;	/* reaper's list */
 };
 
 /* --- Finding and holding ------------------------------------------------ */
@@ -154,7 +168,8 @@ struct domain *domain_by_slot(uint32_t slot);
 /* The vCPU @id of @d, or NULL; speculation-safe bounds check. */
 static inline struct vcpu *domain_vcpu(const struct domain *d, uint64_t id)
 {
-	return id < d->nr_vcpus ? d->vcpus[id] : NULL;
+	/* The mask keeps a mispredicted branch inside the array. */
+	return id < d->nr_vcpus ? d->vcpus[id & (MAX_VCPUS - 1)] : NULL;
 }
 
 static inline bool domain_is_dying(const struct domain *d)
@@ -184,9 +199,16 @@ void domain_unpause(struct domain *d);
 /* The guest asked for it (or triple-faulted): stop all vCPUs, record @code. */
 void domain_shutdown(struct domain *d, uint8_t code);
 
-/* Marks it dying and tears it down piece by piece from the idle/softirq side. */
+/*
+ * Marks it dying and tears it down piece by piece: from idle CPUs, and from a
+ * timer when none is idle. Gives away the reference of domain_create().
+ * Any context with no lock above LOCK_SCHED held; once or many times.
+ */
 void domain_destroy(struct domain *d);
-/* One bounded piece of all pending teardown. True if there is more to do. */
+/*
+ * One bounded piece of all pending teardown. True if there is more to do now.
+ * No lock held. One CPU works at a time; for others there is nothing to do.
+ */
 bool domain_reap_step(void);
 
 /*
@@ -213,8 +235,14 @@ static inline bool vcpu_runnable(const struct vcpu *v)
 /* Something for @v to see: wakes it if blocked, kicks it if it runs elsewhere. */
 void vcpu_notify(struct vcpu *v);
 
-/* HLT / sched_op block of the current vCPU. */
+/* sched_op block of the current vCPU, and HLT with interrupts on. */
 void vcpu_block(struct vcpu *v);
+
+/* HLT of the current vCPU: blocks, or with interrupts off goes down. */
+void vcpu_halt(struct vcpu *v);
+
+/* Offline until VCPUOP_up or INIT; the last one to go powers the domain off. */
+void vcpu_down(struct vcpu *v);
 
 /* Is an event or interrupt waiting that ends a block? */
 bool vcpu_has_work(struct vcpu *v);
@@ -222,14 +250,27 @@ bool vcpu_has_work(struct vcpu *v);
 /* evtchn -> 0-to-1 edge of upcall_pending: interrupt it in. */
 void vcpu_mark_upcall(struct vcpu *v);
 
-/* Replaces the running context: INIT/SIPI, VCPUOP_initialise, builder. */
+/*
+ * Gives a vCPU that is down (not the current one) the context to begin with:
+ * VCPUOP_initialise, builder. It stays down: vcpu_pause_clear(v, PAUSE_DOWN)
+ * brings it up. -XEN_EEXIST when it has a context already.
+ */
 int vcpu_set_entry(struct vcpu *v, const struct guest_regs *regs, const struct guest_system *sys)
 	__must_check;
-void vcpu_sipi(struct vcpu *v, uint8_t vector);
-void vcpu_init_signal(struct vcpu *v);
 
-/* The running vCPU of this CPU, NULL when idle. */
-struct vcpu *current_vcpu(void);
+/*
+ * INIT and start-up IPIs, from any vCPU to any, itself included. INIT takes
+ * the target down without waiting for it; a start-up IPI after that lets it
+ * reset itself and begin; at any other time it is ignored.
+ */
+void vcpu_init_signal(struct vcpu *v);
+void vcpu_sipi(struct vcpu *v, uint8_t vector);
+/* The target's own part, before it enters: schedule() calls it. */
+void vcpu_start(struct vcpu *v);
+
+/* A domain's vCPUs and their memory. Called by domain.c only. */
+int vcpu_create(struct domain *d, unsigned int id) __must_check;
+void vcpu_destroy(struct vcpu *v);
 
 /* --- Time (pvclock.c) --------------------------------------------------- */
 

@@ -21,7 +21,7 @@ struct pcpu {
 	atomic_uint softirqs;		/* atomic, release on set */
 
 	/* Below: this CPU only, unless a comment names a lock. */
-	struct vcpu *current;		/* the vCPU whose state is loaded, or NULL */
+	struct vcpu *current;		/* the vCPU it runs, NULL when idle */
 	struct timer_queue timers;	/* own lock inside */
 	struct sched_pcpu sched;	/* sched lock */
 	void *cpu_private;		/* cpu.h implementation's */
@@ -39,11 +39,24 @@ enum softirq {
 	SOFTIRQ_NMI_DUMP,		/* debug key: print where we are */
 };
 
-/* Asks @cpu for work; kicks it when it is another one. Any context. */
-void softirq_raise(unsigned int cpu, enum softirq nr);
-
 /* The pcpu of CPU number @cpu; valid from start of day for online CPUs. */
 extern struct pcpu *pcpus[MAX_PCPUS];
+
+/* Asks CPU @cpu_id for work; kicks it when it is another one. Any context. */
+static inline void softirq_raise(unsigned int cpu_id, enum softirq nr)
+{
+	struct pcpu *p = pcpus[cpu_id];
+	unsigned int old = atomic_fetch_or(&p->softirqs, 1u << nr);
+
+	if (!(old & (1u << nr)) && p != port_this_pcpu())
+		port_kick(cpu_id);
+}
+
+/* The running vCPU of this CPU, NULL when idle. */
+static inline struct vcpu *current_vcpu(void)
+{
+	return port_this_pcpu()->current;
+}
 
 /*
  * Where the port hands over for good, on every CPU: runs vCPUs. CPU 0 calls

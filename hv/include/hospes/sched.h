@@ -9,10 +9,14 @@
 #ifndef HOSPES_SCHED_H
 #define HOSPES_SCHED_H
 
+#include <stdatomic.h>
+
+#include "hospes/heap.h"
 #include "hospes/spinlock.h"
 #include "hospes/timer.h"
 
 struct vcpu;
+struct vcpu_runstate_info;
 struct pcpu;
 struct domain;
 
@@ -26,16 +30,49 @@ struct sched_params {
 	uint64_t rt_budget_ns;	/* per vCPU and period */
 };
 
-/* One vCPU as the scheduler sees it. */
+/* Where a vCPU that does not run is kept. */
+enum sched_where {
+	SCHED_NOWHERE,		/* asleep, or running */
+	SCHED_QUEUED,		/* waits in the run queue of ->cpu */
+	SCHED_THROTTLED,	/* used up what it may; its timer ends that */
+};
+
+/* One vCPU as the scheduler sees it. Sched lock of ->cpu but where noted. */
 struct sched_vcpu {
-	uint64_t affinity;	/* bit per physical CPU; sched lock of ->cpu */
-	unsigned int cpu;	/* whose run queue; changes under both locks */
-	bool running;		/* some CPU has it as current */
+	struct heap_node node;	/* in a run queue: by vruntime or deadline */
+	struct timer timer;	/* ends SCHED_THROTTLED */
+	atomic_uint cpu;	/* whose run queue and lock; changes only when not loaded */
+	atomic_bool running;	/* ->cpu has it as current; may be read without the lock */
+	bool loaded;		/* its state is on ->cpu, where it runs or ran last */
+	bool unload;		/* somebody waits for loaded to end */
+	uint8_t where;		/* enum sched_where */
+	unsigned int timers_on;	/* CPU its timers were brought to; own */
+	uint64_t affinity;	/* as asked for: bit per physical CPU */
+	uint64_t allowed;	/* the same; in the real-time class its home CPU only */
+	uint64_t since;		/* ns, accounted up to here while running */
+	uint64_t vruntime;	/* weighted run time */
+	uint32_t weight;
+	uint32_t rt_util;	/* share of the home CPU in ppm; 0: not real-time */
+	uint64_t rt_period, rt_budget, rt_deadline, rt_left;	/* ns */
+};
+
+/* What the vCPUs of a capped domain may use together. Atomic, any CPU. */
+struct sched_domain {
+	_Atomic int64_t left;	/* ns; negative: debt */
+	_Atomic uint64_t until;	/* ns, end of the period */
 };
 
 /* One physical CPU's run queue. */
 struct sched_pcpu {
-	struct spinlock lock;
+	struct spinlock lock;	/* covers the block below */
+	struct heap fair, rt;
+	unsigned int nr_stealable;	/* queued ones that others may take */
+	uint64_t vtime;		/* vruntime of the last one picked */
+	uint64_t rt_util;	/* admitted here, ppm; admission lock */
+	struct vcpu *loaded;	/* whose state this CPU has; stays while idle */
+
+	_Atomic uint64_t front;	/* least vruntime that waits, ~0 = none; for others' eyes */
+	struct timer slice;	/* own CPU */
 };
 
 void sched_pcpu_init(struct pcpu *p);
@@ -56,15 +93,22 @@ void sched_sleep_sync(struct vcpu *v);
 /* The current vCPU gives the rest of its slice away. */
 void sched_yield_slice(struct vcpu *v);
 
+/* Is no CPU holding @v's state? If one does, it is asked to let go. */
+bool sched_is_unloaded(struct vcpu *v);
+
 /*
  * The main loop's question: what runs next on this CPU? Accounts for the
  * outgoing vCPU, saves it (cpu->save) before any other CPU may take it,
- * loads the incoming one (cpu->load), sets the slice timer. NULL = idle.
+ * loads the incoming one (cpu->load), sets the slice timer. NULL = idle:
+ * then the last vCPU's state stays loaded until somebody needs it elsewhere.
  */
 struct vcpu *schedule(struct pcpu *p);
 
 /* Settings; errors -XEN_EINVAL (out of range), -XEN_ENOSPC (not admitted). */
 int sched_set_params(struct domain *d, const struct sched_params *params) __must_check;
 int sched_set_affinity(struct vcpu *v, uint64_t mask) __must_check;
+
+/* The runstate of any vCPU as of now, in a consistent piece. */
+void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info);
 
 #endif

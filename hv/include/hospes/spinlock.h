@@ -23,6 +23,7 @@ enum lock_level {
 	LOCK_EVTCHN = 50,	/* a domain's event channels */
 	LOCK_FIFO = 55,		/* one FIFO event queue */
 	LOCK_VLAPIC = 57,	/* a vCPU's local APIC */
+	LOCK_ADMIT = 58,	/* admission to the real-time class */
 	LOCK_SCHED = 60,	/* scheduler run queue of one CPU */
 	LOCK_TIMER = 65,	/* timer queue of one CPU */
 	LOCK_HEAP = 70,		/* page allocator and small allocations */

@@ -8,27 +8,29 @@
 #ifndef HOSPES_TIMER_H
 #define HOSPES_TIMER_H
 
+#include "hospes/heap.h"
 #include "hospes/spinlock.h"
 
 struct pcpu;
 
+/* Zeroed it is a timer that can be stopped, killed and migrated, but not set. */
 struct timer {
-	uint64_t deadline;		/* ns, port_time_ns() scale */
+	struct heap_node node;		/* queue lock; key: ns on the port_time_ns() scale */
 	void (*handler)(void *data);
 	void *data;			/* borrowed: outlives the timer */
-	struct timer *next, *prev;	/* queue lock; next == NULL: not queued */
 	_Atomic(struct timer_queue *) queue; /* where it is or was last queued */
+	atomic_uint active;		/* CPUs inside its handler */
+	bool queued;			/* queue lock */
 };
 
 struct timer_queue {
 	struct spinlock lock;
-	struct timer head;		/* sorted by deadline */
-	struct timer *running;		/* handler in progress, or NULL */
-	uint64_t armed;			/* what the port was last asked for */
-	unsigned int cpu;
+	struct heap timers;
+	struct timer *running;		/* handler in progress, or NULL; own CPU */
+	uint64_t armed;			/* what the port was last asked for; own CPU */
 };
 
-void timer_queue_init(struct timer_queue *q, unsigned int cpu);
+void timer_queue_init(struct timer_queue *q);
 
 /* Prepares @t; no allocation, so nothing to undo. */
 void timer_init(struct timer *t, void (*handler)(void *data), void *data);
@@ -42,18 +44,30 @@ void timer_set(struct timer *t, uint64_t ns);
 /* Takes @t out. The handler may still be running on another CPU. */
 void timer_stop(struct timer *t);
 
-/* Takes @t out for good and waits until its handler is not running elsewhere. */
+/*
+ * Takes @t out for good and waits until its handler is not running elsewhere.
+ * The caller sees to it that nobody else sets it again; the handler may.
+ */
 void timer_kill(struct timer *t);
 
 /* Moves @t, if set, to the calling CPU: done when its vCPU moves. */
 void timer_migrate(struct timer *t);
 
-static inline bool timer_is_set(const struct timer *t) { return t->next != NULL; }
+static inline bool timer_is_set(const struct timer *t)
+{
+	return __atomic_load_n(&t->queued, __ATOMIC_RELAXED);
+}
 
 /* Called by the port in interrupt service when an armed deadline has passed. */
 void timer_interrupt(void);
 
 /* Runs what has expired on this CPU; from the main loop. */
 void timer_run(struct timer_queue *q);
+
+/*
+ * Stopping or postponing a timer leaves the hardware armed, as the spurious
+ * interrupt costs less than arming twice. Before a long idle this makes it exact.
+ */
+void timer_idle(struct timer_queue *q);
 
 #endif

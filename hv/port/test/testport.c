@@ -70,7 +70,7 @@ static void core_init(uint64_t pages)
 {
 	for (unsigned int i = 0; i < machine.ncpus; i++) {
 		if (timer_queue_init)
-			timer_queue_init(&machine.cpus[i]->timers, i);
+			timer_queue_init(&machine.cpus[i]->timers);
 		if (sched_pcpu_init)
 			sched_pcpu_init(machine.cpus[i]);
 	}
