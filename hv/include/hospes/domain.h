@@ -86,8 +86,8 @@ struct vcpu {
 	/* MSRs the policy keeps per vCPU. */
 	struct {
 		uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
-		uint64_t misc_enable, tsc_adjust, tsc_aux, xcr0;
-		uint64_t mc_ctl[4];
+		uint64_t tsc_adjust, tsc_aux, xcr0;
+		uint64_t mc_ctl[2];
 	} msr;
 
 	uint64_t long_since;		/* ns: when the long hypercall began; own */

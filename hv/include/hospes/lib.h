@@ -92,4 +92,16 @@ static inline bool range_within(uint64_t start, uint64_t len, uint64_t limit)
 #define read_once(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define write_once(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
 
+/*
+ * @i when it is below @n, else 0, without a branch: a CPU that guesses past
+ * the caller's bounds check stays inside the table. Both below 2^63.
+ */
+static inline uint64_t index_nospec(uint64_t i, uint64_t n)
+{
+	/* Through memory, so that the compiler cannot know what the caller checked. */
+	uint64_t limit = read_once(n);
+
+	return i & (uint64_t)((int64_t)(i - limit) >> 63);
+}
+
 #endif

@@ -43,6 +43,9 @@ void policy_default(struct cpu_policy *p, unsigned int nr_vcpus);
 /* The CPUID instruction for the current vCPU, per-vCPU bits included. */
 void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out);
 
+/* Sets v->msr to what the CPU has after reset; the builder's MTRRs say write-back. */
+void msr_vcpu_init(struct vcpu *v);
+
 /*
  * RDMSR / WRMSR of the current vCPU, after cpu->msr_* and vlapic had their
  * turn. False: #GP(0).

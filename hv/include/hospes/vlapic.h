@@ -20,22 +20,34 @@ struct vcpu;
 #define APIC_BASE_EXTD (1u << 10)
 #define APIC_BASE_ENABLE (1u << 11)
 
-struct vlapic {
-	uint64_t base_msr;
-	uint32_t id;			/* 2 * vcpu id */
-	atomic_ulong irr[4];		/* any CPU sets */
-	uint64_t isr[4], tmr[4];
-	atomic_bool irr_pending;	/* hint: some irr bit may be set */
-	uint32_t tpr, svr, esr, esr_latch, ldr, dfr, tdcr, tmict;
-	uint64_t icr;
-	uint32_t lvt[7];		/* CMCI, timer, thermal, perf, lint0, lint1, error */
-	uint64_t tsc_deadline;
-	uint64_t timer_start;		/* ns, of the current count */
-	struct timer timer;
-	bool hw_disabled;
+/* Numbers of registers: offset in the xAPIC page / 16, x2APIC MSR - 0x800. */
+enum {
+	APIC_ID = 0x02, APIC_VERSION = 0x03, APIC_TPR = 0x08, APIC_PPR = 0x0a, APIC_EOI = 0x0b,
+	APIC_LDR = 0x0d, APIC_DFR = 0x0e, APIC_SVR = 0x0f, APIC_ISR = 0x10, APIC_TMR = 0x18,
+	APIC_IRR = 0x20, APIC_ESR = 0x28, APIC_LVT_CMCI = 0x2f, APIC_ICR = 0x30, APIC_ICR2 = 0x31,
+	APIC_LVT_TIMER = 0x32, APIC_LVT_THERMAL, APIC_LVT_PERF, APIC_LVT_LINT0, APIC_LVT_LINT1,
+	APIC_LVT_ERROR, APIC_TMICT = 0x38, APIC_TMCCT = 0x39, APIC_TDCR = 0x3e,
+	APIC_SELF_IPI = 0x3f, APIC_REGS = 0x40,
 };
 
+struct vlapic {
+	uint64_t base_msr;
+	uint32_t id;			/* 2 * vcpu id, for good */
+	atomic_bool irr_pending;	/* hint: some irr bit may be set */
+	atomic_ulong irr[4];		/* any CPU sets */
+	uint64_t isr[4];
+	uint32_t reg[APIC_REGS];	/* APIC_*, as far as they are plain storage */
+	uint32_t esr_latch;		/* errors since ESR was last written */
+
+	struct spinlock lock;		/* the timer: its handler may run where v was before */
+	struct timer timer;
+	uint64_t deadline;		/* ns at which the timer expires, 0: not running */
+	uint64_t tsc_deadline;
+};
+
+/* Power-on: xAPIC mode, software-disabled. Before the vCPU runs. */
 void vlapic_init(struct vcpu *v);
+/* INIT: all registers, but neither mode nor id. The vCPU does not run. */
 void vlapic_reset(struct vcpu *v);
 void vlapic_destroy(struct vcpu *v);
 
@@ -60,12 +72,24 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 /* Is [gpa, gpa + 4096) the page of v's xAPIC, enabled in xAPIC mode? */
 bool vlapic_claims(const struct vcpu *v, gpa_t gpa);
 
+/* Not turned off by APIC_BASE: CPUID shows it. */
+static inline bool vlapic_present(const struct vlapic *l)
+{
+	return l->base_msr & APIC_BASE_ENABLE;
+}
+
 /* CR8, and the priority below which nothing is delivered. */
-static inline uint8_t vlapic_get_cr8(const struct vlapic *l) { return (uint8_t)(l->tpr >> 4); }
+static inline uint8_t vlapic_get_cr8(const struct vlapic *l)
+{
+	return (uint8_t)(l->reg[APIC_TPR] >> 4);
+}
 void vlapic_set_cr8(struct vcpu *v, uint64_t cr8);
 
 /* Event channel upcall: the vector set by HVMOP_set_evtchn_upcall_vector. */
 void vlapic_upcall(struct vcpu *v);
+
+/* The guest's TSC jumped: a TSC deadline falls due at another time. */
+void vlapic_tsc_changed(struct vcpu *v);
 
 /* The vCPU moves to this CPU: take the timer along. */
 void vlapic_migrate(struct vcpu *v);

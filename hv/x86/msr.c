@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The model-specific registers that are neither the CPU's nor the APIC's.
+ *
+ * Owns: vcpu.msr. Everything runs on the vCPU's own CPU, without locks. The
+ * guest chooses number and value; what no row of the table names is #GP.
+ */
+#include "hospes/cpu_insn.h"
+#include "hospes/domain.h"
+#include "hospes/hypercall.h"
+#include "hospes/lib.h"
+#include "hospes/policy.h"
+
+#define MSR_PRED_CMD 0x49u
+#define MSR_TSC_AUX 0xc0000103u
+
+#define VENDOR_AMD 0x68747541u		/* "Auth", leaf 0 EBX */
+#define VENDOR_HYGON 0x6f677948u	/* "Hygo" */
+
+#define FEATURE_IBPB (1u << 12)		/* leaf 0x80000008 EBX */
+#define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */
+#define FEATURE_RDTSCP (1u << 27)	/* leaf 0x80000001 EDX */
+#define FEATURE_RDPID (1u << 22)	/* leaf 7 ECX */
+
+#define MTRR_CAP 0x508u			/* 8 variable ranges, fixed ones, write combining */
+#define MTRR_DEF_VALID 0xcffu
+#define MTRR_DEF_RESET 0x806u		/* enabled, write-back */
+#define MTRR_MASK_VALID 0x800u		/* the valid bit of a mask register */
+#define MTRR_TYPES 0x73u		/* types 0, 1, 4, 5, 6 */
+#define MCG_CAP 2u			/* two banks */
+#define MISC_ENABLE 0x1801u		/* fast strings; no BTS, no PEBS */
+#define HWCR_TSC_FREQ_SEL (1u << 24)	/* the TSC counts at the rate of P0 */
+#define DE_CFG 2u			/* LFENCE serialises */
+
+enum vendor { ANY, AMD, INTEL };
+
+struct access {
+	const struct row *row;
+	uint32_t nr;		/* of the MSR in its row */
+	uint64_t val;		/* read or to write */
+};
+
+/* False: #GP. */
+typedef bool handler(struct vcpu *v, struct access *a);
+
+struct row {
+	uint32_t first, last;
+	handler *read, *write;	/* NULL: #GP */
+	uint64_t value;		/* of constants; where in struct vcpu, of plain storage */
+	enum vendor vendor;
+};
+
+/* --- Kinds of handlers -------------------------------------------------- */
+
+static bool read_const(struct vcpu *v, struct access *a)
+{
+	(void)v;
+	a->val = a->row->value;
+	return true;
+}
+
+/* What is there already may be written. */
+static bool write_same(struct vcpu *v, struct access *a)
+{
+	uint64_t new = a->val;
+
+	return a->row->read(v, a) && a->val == new;
+}
+
+static bool write_drop(struct vcpu *v, struct access *a)
+{
+	(void)v;
+	(void)a;
+	return true;
+}
+
+static uint64_t *slot(struct vcpu *v, const struct access *a)
+{
+	return (uint64_t *)(void *)((char *)v + a->row->value) +
+	       index_nospec(a->nr, a->row->last - a->row->first + 1);
+}
+
+static bool read_slot(struct vcpu *v, struct access *a)
+{
+	a->val = *slot(v, a);
+	return true;
+}
+
+static bool write_slot(struct vcpu *v, struct access *a)
+{
+	*slot(v, a) = a->val;
+	return true;
+}
+
+/* --- Time stamp counter -------------------------------------------------- */
+
+static void move_tsc(struct vcpu *v, uint64_t delta)
+{
+	v->tsc_offset += delta;
+	v->msr.tsc_adjust += delta;
+	cpu->set_tsc_offset(v, v->tsc_offset);
+	vlapic_tsc_changed(v);
+	pvclock_update(v);
+}
+
+static bool read_tsc(struct vcpu *v, struct access *a)
+{
+	a->val = port_tsc() + v->tsc_offset;
+	return true;
+}
+
+static bool write_tsc(struct vcpu *v, struct access *a)
+{
+	move_tsc(v, a->val - (port_tsc() + v->tsc_offset));
+	return true;
+}
+
+static bool write_tsc_adjust(struct vcpu *v, struct access *a)
+{
+	move_tsc(v, a->val - v->msr.tsc_adjust);
+	return true;
+}
+
+static bool has_tsc_aux(const struct vcpu *v)
+{
+	const struct cpu_policy *p = v->domain->policy;
+
+	return (p->ext[1].edx & FEATURE_RDTSCP) || (p->leaf7[0].ecx & FEATURE_RDPID);
+}
+
+static bool read_tsc_aux(struct vcpu *v, struct access *a)
+{
+	return has_tsc_aux(v) && read_slot(v, a);
+}
+
+/* The guest reads the real register; cpu->load() brings it back after a switch. */
+static bool write_tsc_aux(struct vcpu *v, struct access *a)
+{
+	if (!has_tsc_aux(v) || a->val >> 32)
+		return false;
+	v->msr.tsc_aux = a->val;
+	insn_wrmsr(MSR_TSC_AUX, a->val);
+	return true;
+}
+
+/* --- Memory types: stored for the guest to read; nested paging ignores them --- */
+
+static bool valid_type(uint64_t type)
+{
+	return type < 8 && (MTRR_TYPES >> type & 1);
+}
+
+static bool write_mtrr_def(struct vcpu *v, struct access *a)
+{
+	if ((a->val & ~(uint64_t)MTRR_DEF_VALID) || !valid_type(a->val & 0xff))
+		return false;
+	v->msr.mtrr_def = a->val;
+	return true;
+}
+
+static bool write_mtrr_fixed(struct vcpu *v, struct access *a)
+{
+	for (unsigned int i = 0; i < 64; i += 8) {
+		if (!valid_type(a->val >> i & 0xff))
+			return false;
+	}
+	return write_slot(v, a);
+}
+
+/* Pairs of base (with the type) and mask (with the valid bit). */
+static bool write_mtrr_var(struct vcpu *v, struct access *a)
+{
+	uint64_t address = ((1ULL << v->domain->policy->maxphysaddr) - 1) & PAGE_MASK;
+
+	if (a->nr & 1) {
+		if (a->val & ~(address | MTRR_MASK_VALID))
+			return false;
+	} else if ((a->val & ~(address | 0xff)) || !valid_type(a->val & 0xff)) {
+		return false;
+	}
+	return write_slot(v, a);
+}
+
+/* --- The rest ------------------------------------------------------------- */
+
+static bool write_pred_cmd(struct vcpu *v, struct access *a)
+{
+	if (!(v->domain->policy->ext[8].ebx & FEATURE_IBPB) || a->val & ~1ULL)
+		return false;
+	return !a->val || insn_wrmsr_safe(MSR_PRED_CMD, a->val);
+}
+
+static bool read_hwcr(struct vcpu *v, struct access *a)
+{
+	a->val = v->domain->policy->ext[7].edx & FEATURE_INVTSC ? HWCR_TSC_FREQ_SEL : 0;
+	return true;
+}
+
+static bool write_hypercall_page(struct vcpu *v, struct access *a)
+{
+	return hypercall_page_write(v, a->val) == 0;
+}
+
+/* --- The table ------------------------------------------------------------ */
+
+#define CONST(first, last, value, write, vendor) \
+	{ first, last, read_const, write, value, vendor }
+#define SLOT(first, last, field, write, vendor) \
+	{ first, last, read_slot, write, offsetof(struct vcpu, msr.field), vendor }
+
+/* Sorted, disjoint. */
+static const struct row rows[] = {
+	{ 0x10, 0x10, read_tsc, write_tsc, 0, ANY },
+	CONST(0x17, 0x17, 0, NULL, INTEL),			/* PLATFORM_ID */
+	CONST(0x3a, 0x3a, 1, NULL, INTEL),			/* FEATURE_CONTROL: locked */
+	SLOT(0x3b, 0x3b, tsc_adjust, write_tsc_adjust, ANY),
+	{ MSR_PRED_CMD, MSR_PRED_CMD, NULL, write_pred_cmd, 0, ANY },
+	CONST(0x8b, 0x8b, 0, write_same, ANY),			/* microcode level */
+	CONST(0xce, 0xce, 0, NULL, INTEL),			/* PLATFORM_INFO */
+	CONST(0xfe, 0xfe, MTRR_CAP, NULL, ANY),
+	CONST(0x140, 0x140, 0, write_same, INTEL),		/* MISC_FEATURES_ENABLES */
+	CONST(0x179, 0x179, MCG_CAP, NULL, ANY),
+	CONST(0x17a, 0x17a, 0, write_same, ANY),		/* MCG_STATUS */
+	CONST(0x198, 0x199, 0, NULL, INTEL),			/* PERF_STATUS, PERF_CTL */
+	CONST(0x19c, 0x19c, 0, NULL, INTEL),			/* THERM_STATUS */
+	CONST(0x1a0, 0x1a0, MISC_ENABLE, write_drop, INTEL),
+	CONST(0x1d9, 0x1d9, 0, write_same, ANY),		/* DEBUGCTL */
+	SLOT(0x200, 0x20f, mtrr_var, write_mtrr_var, ANY),
+	SLOT(0x250, 0x250, mtrr_fixed[0], write_mtrr_fixed, ANY),
+	SLOT(0x258, 0x259, mtrr_fixed[1], write_mtrr_fixed, ANY),
+	SLOT(0x268, 0x26f, mtrr_fixed[3], write_mtrr_fixed, ANY),
+	SLOT(0x2ff, 0x2ff, mtrr_def, write_mtrr_def, ANY),
+	/* Two machine check banks that never report anything: control, then three more. */
+	SLOT(0x400, 0x400, mc_ctl[0], write_slot, ANY),
+	CONST(0x401, 0x403, 0, write_drop, ANY),
+	SLOT(0x404, 0x404, mc_ctl[1], write_slot, ANY),
+	CONST(0x405, 0x407, 0, write_drop, ANY),
+	{ 0x40000000, 0x40000000, read_const, write_hypercall_page, 0, ANY },
+	{ MSR_TSC_AUX, MSR_TSC_AUX, read_tsc_aux, write_tsc_aux,
+	  offsetof(struct vcpu, msr.tsc_aux), ANY },
+	CONST(0xc0010000, 0xc0010007, 0, write_drop, AMD),	/* performance counters */
+	CONST(0xc0010010, 0xc0010010, 0, write_same, AMD),	/* SYSCFG */
+	{ 0xc0010015, 0xc0010015, read_hwcr, write_same, 0, AMD },
+	CONST(0xc001001f, 0xc001001f, 0, write_same, AMD),	/* NB_CFG */
+	CONST(0xc0010055, 0xc0010055, 0, write_same, AMD),	/* interrupt pending message */
+	CONST(0xc0011029, 0xc0011029, DE_CFG, write_same, AMD),
+};
+
+static bool vendor_fits(const struct vcpu *v, enum vendor vendor)
+{
+	uint32_t ebx = v->domain->policy->basic[0].ebx;
+
+	return vendor == ANY || (ebx == VENDOR_AMD || ebx == VENDOR_HYGON) == (vendor == AMD);
+}
+
+static const struct row *find(const struct vcpu *v, uint32_t msr)
+{
+	size_t low = 0, high = ARRAY_SIZE(rows);
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (msr > rows[mid].last)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	low = index_nospec(low, ARRAY_SIZE(rows));
+	return msr - rows[low].first <= rows[low].last - rows[low].first &&
+	       vendor_fits(v, rows[low].vendor) ? &rows[low] : NULL;
+}
+
+bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
+{
+	const struct row *row = find(v, msr);
+	struct access a;
+
+	if (!row || !row->read)
+		return false;
+	a = (struct access){ row, msr - row->first, 0 };
+	if (!row->read(v, &a))
+		return false;
+	*val = a.val;
+	return true;
+}
+
+bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
+{
+	const struct row *row = find(v, msr);
+	struct access a;
+
+	if (!row || !row->write)
+		return false;
+	a = (struct access){ row, msr - row->first, val };
+	return row->write(v, &a);
+}
+
+void msr_vcpu_init(struct vcpu *v)
+{
+	memset(&v->msr, 0, sizeof(v->msr));
+	v->msr.mtrr_def = MTRR_DEF_RESET;
+	v->msr.xcr0 = 1;
+}

@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The local APIC a guest sees, xAPIC and x2APIC.
+ *
+ * Owns: struct vlapic in struct vcpu. Locks: vlapic.lock covers the timer,
+ * because its handler runs on the CPU where it was set; everything else is
+ * the vCPU's own, but for IRR (atomics) and SVR, base_msr, LDR and DFR, which
+ * senders of IPIs peek at.
+ *
+ * The timer's bus runs at 1 GHz: one tick of TMICT with divisor 1 is 1 ns.
+ */
+#include "hospes/vlapic.h"
+
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+
+#define MSR_APIC_BASE 0x1bu
+#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_X2APIC 0x800u
+
+#define BASE_MODE (APIC_BASE_ENABLE | APIC_BASE_EXTD)
+
+#define VERSION 0x00050014u	/* LVT entries 0..5, no directed EOI */
+#define SVR_ENABLE 0x100u
+#define LVT_MASKED 0x10000u
+#define TIMER_MODE(lvt) (((lvt) >> 17) & 3)
+#define ESR_SEND_VECTOR 0x20u
+#define ESR_REGISTER 0x80u
+
+enum { TIMER_ONESHOT, TIMER_PERIODIC, TIMER_DEADLINE };
+enum { ICR_FIXED, ICR_LOWEST, ICR_NMI = 4, ICR_INIT, ICR_STARTUP };
+enum { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
+
+#define ICR_LOGICAL 0x800u
+#define ICR_ASSERT 0x4000u
+#define ICR_LEVEL 0x8000u
+
+/* A faster periodic timer would only keep the physical CPU busy. */
+#define PERIOD_MIN_NS 100000u
+/* Some weeks to a year: far enough, and safe to convert. */
+#define TSC_DELTA_MAX (1ULL << 56)
+
+/* --- Registers as data -------------------------------------------------- */
+
+#define RD 1u			/* readable in xAPIC mode */
+#define WR 2u
+#define XRD 4u			/* readable in x2APIC mode */
+#define XWR 8u
+
+struct reg_info {
+	uint8_t access;
+	uint32_t valid;		/* bits a write may set: others are dropped, x2APIC: #GP */
+};
+
+#define READ_ONLY { RD | XRD, 0 }
+#define LVT(valid) { RD | WR | XRD | XWR, valid }
+#define EIGHT(reg) [reg] = READ_ONLY, [(reg) + 1] = READ_ONLY, [(reg) + 2] = READ_ONLY,	\
+	[(reg) + 3] = READ_ONLY, [(reg) + 4] = READ_ONLY, [(reg) + 5] = READ_ONLY,	\
+	[(reg) + 6] = READ_ONLY, [(reg) + 7] = READ_ONLY
+
+static const struct reg_info reg_info[APIC_REGS] = {
+	[APIC_ID] = { RD | WR | XRD, 0 },
+	[APIC_VERSION] = READ_ONLY,
+	[APIC_TPR] = { RD | WR | XRD | XWR, 0xff },
+	[APIC_PPR] = READ_ONLY,
+	[APIC_EOI] = { WR | XWR, 0 },
+	[APIC_LDR] = { RD | WR | XRD, 0xff000000 },
+	[APIC_DFR] = { RD | WR, 0xf0000000 },
+	[APIC_SVR] = { RD | WR | XRD | XWR, 0x3ff },
+	EIGHT(APIC_ISR), EIGHT(APIC_TMR), EIGHT(APIC_IRR),
+	[APIC_ESR] = { RD | WR | XRD | XWR, 0 },
+	[APIC_LVT_CMCI] = LVT(0x107ff),
+	[APIC_ICR] = { RD | WR | XRD | XWR, 0xccfff },
+	[APIC_ICR2] = { RD | WR, 0xff000000 },
+	[APIC_LVT_TIMER] = LVT(0x700ff),
+	[APIC_LVT_THERMAL] = LVT(0x107ff),
+	[APIC_LVT_PERF] = LVT(0x107ff),
+	[APIC_LVT_LINT0] = LVT(0x1a7ff),
+	[APIC_LVT_LINT1] = LVT(0x1a7ff),
+	[APIC_LVT_ERROR] = LVT(0x100ff),
+	[APIC_TMICT] = { RD | WR | XRD | XWR, 0xffffffff },
+	[APIC_TMCCT] = READ_ONLY,
+	[APIC_TDCR] = { RD | WR | XRD | XWR, 0xb },
+	[APIC_SELF_IPI] = { XWR, 0xff },
+};
+
+static bool is_lvt(unsigned int reg)
+{
+	return reg == APIC_LVT_CMCI || (reg >= APIC_LVT_TIMER && reg <= APIC_LVT_ERROR);
+}
+
+static bool is_x2apic(const struct vlapic *l)
+{
+	return read_once(l->base_msr) & APIC_BASE_EXTD;
+}
+
+static bool is_enabled(const struct vlapic *l)
+{
+	return read_once(l->reg[APIC_SVR]) & SVR_ENABLE;
+}
+
+/* --- Priorities --------------------------------------------------------- */
+
+static int isr_highest(const struct vlapic *l)
+{
+	for (int i = 3; i >= 0; i--) {
+		if (l->isr[i])
+			return i * 64 + fls64(l->isr[i]);
+	}
+	return -1;
+}
+
+static int irr_highest(const struct vlapic *l)
+{
+	for (int i = 3; i >= 0; i--) {
+		uint64_t w = atomic_load_explicit(&l->irr[i], memory_order_acquire);
+
+		if (w)
+			return i * 64 + fls64(w);
+	}
+	return -1;
+}
+
+static uint32_t processor_priority(const struct vlapic *l)
+{
+	uint32_t tpr = l->reg[APIC_TPR];
+	uint32_t served = (uint32_t)MAX(isr_highest(l), 0) & 0xf0;
+
+	return (tpr & 0xf0) >= served ? tpr : served;
+}
+
+void vlapic_request(struct vcpu *v, uint8_t vector)
+{
+	struct vlapic *l = &v->lapic;
+	uint64_t bit = 1ULL << (vector & 63);
+
+	/* INIT, or turning it off, left SVR disabled: one check covers all. */
+	if (vector < 16 || !is_enabled(l))
+		return;
+	if (atomic_fetch_or(&l->irr[vector >> 6], bit) & bit)
+		return;
+	/* A full barrier: vcpu_notify() looks whether the vCPU sleeps. */
+	atomic_store(&l->irr_pending, true);
+	vcpu_notify(v);
+}
+
+int vlapic_pending(struct vcpu *v)
+{
+	struct vlapic *l = &v->lapic;
+	int vector;
+
+	if (likely(!atomic_load_explicit(&l->irr_pending, memory_order_relaxed)))
+		return -1;
+	vector = irr_highest(l);
+	if (vector < 0) {
+		/* A request sets its bit first, then the hint: clear, then look again. */
+		atomic_store(&l->irr_pending, false);
+		vector = irr_highest(l);
+		if (vector < 0)
+			return -1;
+		atomic_store(&l->irr_pending, true);
+	}
+	if ((uint32_t)vector >> 4 <= processor_priority(l) >> 4 || !is_enabled(l))
+		return -1;
+	return vector;
+}
+
+void vlapic_accept(struct vcpu *v, uint8_t vector)
+{
+	struct vlapic *l = &v->lapic;
+	uint64_t bit = 1ULL << (vector & 63);
+
+	atomic_fetch_and_explicit(&l->irr[vector >> 6], ~bit, memory_order_relaxed);
+	l->isr[vector >> 6] |= bit;
+}
+
+static void end_of_interrupt(struct vlapic *l)
+{
+	int vector = isr_highest(l);
+
+	if (vector >= 0)
+		l->isr[vector >> 6] &= ~(1ULL << (vector & 63));
+}
+
+void vlapic_set_cr8(struct vcpu *v, uint64_t cr8)
+{
+	v->lapic.reg[APIC_TPR] = (uint32_t)(cr8 & 0xf) << 4;
+}
+
+static void error(struct vcpu *v, uint32_t bit)
+{
+	uint32_t lvt = v->lapic.reg[APIC_LVT_ERROR];
+
+	v->lapic.esr_latch |= bit;
+	if (!(lvt & LVT_MASKED))
+		vlapic_request(v, (uint8_t)lvt);
+}
+
+void vlapic_upcall(struct vcpu *v)
+{
+	vlapic_request(v, v->upcall_vector);
+}
+
+/* --- Inter-processor interrupts ------------------------------------------ */
+
+static bool match_logical(const struct vlapic *l, uint32_t dest)
+{
+	uint32_t ldr = read_once(l->reg[APIC_LDR]);
+	uint32_t mda = dest & 0xff;
+
+	if (is_x2apic(l))
+		return dest == UINT32_MAX ||
+		       (dest >> 16 == ldr >> 16 && (dest & ldr & 0xffff) != 0);
+	ldr >>= 24;
+	if (read_once(l->reg[APIC_DFR]) >> 28 == 0xf)
+		return mda & ldr;
+	return mda == 0xff || (mda >> 4 == ldr >> 4 && (mda & ldr & 0xf) != 0);
+}
+
+static void deliver(struct vcpu *target, unsigned int mode, uint8_t vector)
+{
+	switch (mode) {
+	case ICR_FIXED:
+	case ICR_LOWEST:
+		vlapic_request(target, vector);
+		break;
+	case ICR_NMI:
+		atomic_store(&target->nmi_pending, true);
+		vcpu_notify(target);
+		break;
+	case ICR_INIT:
+		vcpu_init_signal(target);
+		break;
+	case ICR_STARTUP:
+		vcpu_sipi(target, vector);
+		break;
+	default:	/* SMI, ExtINT: there is nobody to send them to */
+		break;
+	}
+}
+
+static bool is_target(const struct vcpu *v, const struct vcpu *target, uint32_t icr, uint32_t dest)
+{
+	if (!vlapic_present(&target->lapic))
+		return false;
+	switch ((icr >> 18) & 3) {
+	case TO_ALL:
+		return true;
+	case TO_OTHERS:
+		return target != v;
+	default:	/* a physical destination that gets here is the broadcast */
+		return !(icr & ICR_LOGICAL) || match_logical(&target->lapic, dest);
+	}
+}
+
+/* To several, or to the one of them with the lowest priority. */
+static void send_many(struct vcpu *v, uint32_t icr, uint32_t dest)
+{
+	const struct domain *d = v->domain;
+	unsigned int mode = (icr >> 8) & 7;
+	struct vcpu *best = NULL, *target;
+	unsigned int first = 0, end = d->nr_vcpus;
+
+	if ((icr & ICR_LOGICAL) && !((icr >> 18) & 3) && is_x2apic(&v->lapic) &&
+	    dest != UINT32_MAX) {
+		/* Ids are even, so a cluster of 16 ids holds 8 vCPUs. */
+		first = (dest >> 16) * 8;
+		end = MIN(end, first + 8);
+	}
+	for (unsigned int i = first; i < end; i++) {
+		target = d->vcpus[i];
+		if (!is_target(v, target, icr, dest))
+			continue;
+		if (mode != ICR_LOWEST)
+			deliver(target, mode, (uint8_t)icr);
+		else if (!best || (read_once(target->lapic.reg[APIC_TPR]) <
+				   read_once(best->lapic.reg[APIC_TPR])))
+			best = target;
+	}
+	if (best)
+		deliver(best, mode, (uint8_t)icr);
+}
+
+static void send_ipi(struct vcpu *v, uint32_t icr, uint32_t dest)
+{
+	unsigned int mode = (icr >> 8) & 7, shorthand = (icr >> 18) & 3;
+	uint32_t broadcast = is_x2apic(&v->lapic) ? UINT32_MAX : 0xff;
+
+	if (mode <= ICR_LOWEST && (icr & 0xff) < 16)
+		error(v, ESR_SEND_VECTOR);
+	else if (mode == ICR_INIT && (icr & (ICR_LEVEL | ICR_ASSERT)) == ICR_LEVEL)
+		return;		/* de-assert: only old CPUs took note of it */
+	else if (shorthand == TO_SELF)
+		deliver(v, mode, (uint8_t)icr);
+	else if (shorthand != TO_DEST || (icr & ICR_LOGICAL) || dest == broadcast)
+		send_many(v, icr, dest);
+	else if (!(dest & 1) && dest >> 1 < v->domain->nr_vcpus &&
+		 vlapic_present(&v->domain->vcpus[dest >> 1]->lapic))
+		deliver(v->domain->vcpus[index_nospec(dest >> 1, v->domain->nr_vcpus)], mode,
+			(uint8_t)icr);
+}
+
+/* --- Timer -------------------------------------------------------------- */
+
+/* log2 of the divisor; the encoding has 1 at its end and a hole at bit 2. */
+static unsigned int timer_shift(const struct vlapic *l)
+{
+	uint32_t tdcr = l->reg[APIC_TDCR];
+
+	return (((tdcr & 3) | ((tdcr & 8) >> 1)) + 1) & 7;
+}
+
+static void timer_disarm(struct vlapic *l)
+{
+	l->deadline = 0;
+	timer_stop(&l->timer);
+}
+
+static void timer_arm(struct vlapic *l, uint64_t ns)
+{
+	l->deadline = MAX(ns, 1U);
+	timer_set(&l->timer, l->deadline);
+}
+
+static void timer_arm_tsc(struct vcpu *v)
+{
+	struct vlapic *l = &v->lapic;
+	uint64_t now = port_tsc(), guest = now + v->tsc_offset;
+	uint64_t delta = l->tsc_deadline > guest ? l->tsc_deadline - guest : 0;
+
+	timer_arm(l, port_tsc_to_ns(now + MIN(delta, TSC_DELTA_MAX)));
+}
+
+static uint64_t timer_period(const struct vlapic *l)
+{
+	return MAX((uint64_t)l->reg[APIC_TMICT] << timer_shift(l), PERIOD_MIN_NS);
+}
+
+static void timer_fired(void *data)
+{
+	struct vcpu *v = data;
+	struct vlapic *l = &v->lapic;
+	uint64_t now = port_time_ns();
+	uint32_t lvt;
+	bool due;
+
+	spin_lock(&l->lock);
+	lvt = l->reg[APIC_LVT_TIMER];
+	/* The vCPU, on another CPU, may have set it anew meanwhile. */
+	due = l->deadline && now >= l->deadline;
+	if (due && TIMER_MODE(lvt) == TIMER_PERIODIC) {
+		uint64_t period = timer_period(l);
+
+		timer_arm(l, l->deadline + ((now - l->deadline) / period + 1) * period);
+	} else if (due) {
+		l->deadline = 0;
+		l->tsc_deadline = 0;
+	}
+	spin_unlock(&l->lock);
+	if (due && !(lvt & LVT_MASKED))
+		vlapic_request(v, (uint8_t)lvt);
+}
+
+static uint32_t timer_count(const struct vlapic *l)
+{
+	uint64_t now = port_time_ns(), deadline = read_once(l->deadline);
+	unsigned int shift = timer_shift(l);
+
+	if (deadline <= now || TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE)
+		return 0;
+	return (uint32_t)((deadline - now + (1U << shift) - 1) >> shift);
+}
+
+static void timer_set_count(struct vlapic *l, uint32_t count)
+{
+	if (TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE)
+		return;
+	l->reg[APIC_TMICT] = count;
+	if (count)
+		timer_arm(l, port_time_ns() + ((uint64_t)count << timer_shift(l)));
+	else
+		timer_disarm(l);
+}
+
+/* The rest of the count goes on at the new speed. */
+static void timer_set_divisor(struct vlapic *l, uint32_t tdcr)
+{
+	uint32_t rest = timer_count(l);
+
+	l->reg[APIC_TDCR] = tdcr;
+	if (rest)
+		timer_arm(l, port_time_ns() + ((uint64_t)rest << timer_shift(l)));
+}
+
+static void timer_set_mode(struct vlapic *l, uint32_t lvt)
+{
+	bool was_tsc = TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
+
+	if (was_tsc != (TIMER_MODE(lvt) == TIMER_DEADLINE)) {
+		timer_disarm(l);
+		l->tsc_deadline = 0;
+	}
+	l->reg[APIC_LVT_TIMER] = lvt;
+}
+
+static void timer_set_tsc_deadline(struct vcpu *v, uint64_t val)
+{
+	struct vlapic *l = &v->lapic;
+
+	if (TIMER_MODE(l->reg[APIC_LVT_TIMER]) != TIMER_DEADLINE)
+		return;
+	spin_lock(&l->lock);
+	l->tsc_deadline = val;
+	if (val)
+		timer_arm_tsc(v);
+	else
+		timer_disarm(l);
+	spin_unlock(&l->lock);
+}
+
+static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
+{
+	spin_lock(&l->lock);
+	if (reg == APIC_LVT_TIMER)
+		timer_set_mode(l, val);
+	else if (reg == APIC_TMICT)
+		timer_set_count(l, val);
+	else
+		timer_set_divisor(l, val);
+	spin_unlock(&l->lock);
+}
+
+void vlapic_tsc_changed(struct vcpu *v)
+{
+	spin_lock(&v->lapic.lock);
+	if (v->lapic.tsc_deadline)
+		timer_arm_tsc(v);
+	spin_unlock(&v->lapic.lock);
+}
+
+void vlapic_migrate(struct vcpu *v)
+{
+	timer_migrate(&v->lapic.timer);
+}
+
+/* --- Register access ---------------------------------------------------- */
+
+static uint32_t reg_read(struct vcpu *v, unsigned int reg)
+{
+	struct vlapic *l = &v->lapic;
+	unsigned int word = reg & 7, half = (word & 1) * 32;
+
+	switch (reg & ~7u) {
+	case APIC_ISR:
+		return (uint32_t)(l->isr[word >> 1] >> half);
+	case APIC_IRR:
+		return (uint32_t)(atomic_load(&l->irr[word >> 1]) >> half);
+	default:
+		break;
+	}
+	if (reg == APIC_PPR)
+		return processor_priority(l);
+	if (reg == APIC_TMCCT)
+		return timer_count(l);
+	return l->reg[reg];
+}
+
+static void write_svr(struct vcpu *v, uint32_t val)
+{
+	struct vlapic *l = &v->lapic;
+	bool was = is_enabled(l);
+
+	write_once(l->reg[APIC_SVR], val);
+	if (was && !is_enabled(l)) {
+		for (unsigned int reg = APIC_LVT_CMCI; reg <= APIC_LVT_ERROR; reg++) {
+			if (is_lvt(reg))
+				l->reg[reg] |= LVT_MASKED;
+		}
+	}
+	/* An upcall that came while it was off was not kept. */
+	if (!was && is_enabled(l) && v->info && read_once(v->info->evtchn_upcall_pending))
+		vlapic_upcall(v);
+}
+
+/* @val has only valid bits. */
+static void reg_write(struct vcpu *v, unsigned int reg, uint32_t val)
+{
+	struct vlapic *l = &v->lapic;
+
+	if (is_lvt(reg) && !is_enabled(l))
+		val |= LVT_MASKED;
+	switch (reg) {
+	case APIC_EOI:
+		end_of_interrupt(l);
+		break;
+	case APIC_SELF_IPI:
+		send_ipi(v, val | (TO_SELF << 18), 0);
+		break;
+	case APIC_ICR:
+		l->reg[APIC_ICR] = val;
+		send_ipi(v, val, is_x2apic(l) ? l->reg[APIC_ICR2] : l->reg[APIC_ICR2] >> 24);
+		break;
+	case APIC_LVT_TIMER:
+	case APIC_TMICT:
+	case APIC_TDCR:
+		timer_write(l, reg, val);
+		break;
+	case APIC_SVR:
+		write_svr(v, val);
+		break;
+	case APIC_ESR:
+		l->reg[APIC_ESR] = l->esr_latch;
+		l->esr_latch = 0;
+		break;
+	case APIC_ID:	/* as on newer CPUs it stays what it is */
+		break;
+	case APIC_DFR:
+		val |= ~reg_info[APIC_DFR].valid;
+		/* fall through */
+	default:
+		write_once(l->reg[reg], val);
+		break;
+	}
+}
+
+bool vlapic_read(struct vcpu *v, uint32_t offset, uint32_t *val)
+{
+	uint32_t reg = (uint32_t)index_nospec(offset >> 4, APIC_REGS);
+
+	*val = 0;
+	if (offset >> 4 >= APIC_REGS || (offset & 0xf) || !(reg_info[reg].access & RD)) {
+		error(v, ESR_REGISTER);
+		return false;
+	}
+	*val = reg_read(v, reg);
+	return true;
+}
+
+bool vlapic_write(struct vcpu *v, uint32_t offset, uint32_t val)
+{
+	uint32_t reg = (uint32_t)index_nospec(offset >> 4, APIC_REGS);
+
+	if (offset >> 4 >= APIC_REGS || (offset & 0xf) || !(reg_info[reg].access & WR)) {
+		error(v, ESR_REGISTER);
+		return false;
+	}
+	reg_write(v, reg, val & reg_info[reg].valid);
+	return true;
+}
+
+/* --- Modes and MSRs ------------------------------------------------------ */
+
+/* In x2APIC mode the logical id follows from the id. */
+static void set_ids(struct vlapic *l)
+{
+	if (is_x2apic(l)) {
+		l->reg[APIC_ID] = l->id;
+		write_once(l->reg[APIC_LDR], (l->id >> 4) << 16 | 1u << (l->id & 15));
+	} else {
+		l->reg[APIC_ID] = l->id << 24;
+	}
+}
+
+void vlapic_reset(struct vcpu *v)
+{
+	struct vlapic *l = &v->lapic;
+
+	spin_lock(&l->lock);
+	timer_disarm(l);
+	l->tsc_deadline = 0;
+	memset(l->reg, 0, sizeof(l->reg));
+	for (unsigned int reg = APIC_LVT_CMCI; reg <= APIC_LVT_ERROR; reg++) {
+		if (is_lvt(reg))
+			l->reg[reg] = LVT_MASKED;
+	}
+	spin_unlock(&l->lock);
+	l->reg[APIC_VERSION] = VERSION;
+	l->reg[APIC_DFR] = UINT32_MAX;
+	write_once(l->reg[APIC_SVR], 0xffU);
+	set_ids(l);
+	l->esr_latch = 0;
+	for (unsigned int i = 0; i < ARRAY_SIZE(l->irr); i++) {
+		atomic_store(&l->irr[i], 0);
+		l->isr[i] = 0;
+	}
+}
+
+static bool base_write(struct vcpu *v, uint64_t val)
+{
+	struct vlapic *l = &v->lapic;
+	uint64_t old = l->base_msr & BASE_MODE, mode = val & BASE_MODE;
+
+	/* It cannot move, and all other bits are reserved. */
+	if ((val ^ l->base_msr) & ~(BASE_MODE | APIC_BASE_BSP))
+		return false;
+	if (mode == APIC_BASE_EXTD || (old == BASE_MODE && mode == APIC_BASE_ENABLE) ||
+	    (old == 0 && mode == BASE_MODE))
+		return false;
+	if (mode == old)
+		return true;
+	write_once(l->base_msr, (l->base_msr & ~(uint64_t)BASE_MODE) | mode);
+	if (mode == 0)
+		vlapic_reset(v);
+	else
+		set_ids(l);
+	return true;
+}
+
+bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
+{
+	struct vlapic *l = &v->lapic;
+	uint32_t reg = (uint32_t)index_nospec(msr - MSR_X2APIC, APIC_REGS);
+
+	if (msr == MSR_APIC_BASE) {
+		*val = l->base_msr;
+		return true;
+	}
+	if (msr == MSR_TSC_DEADLINE) {
+		*val = read_once(l->tsc_deadline);
+		return true;
+	}
+	if (!is_x2apic(l) || msr - MSR_X2APIC >= APIC_REGS || !(reg_info[reg].access & XRD))
+		return false;
+	*val = reg_read(v, reg);
+	if (reg == APIC_ICR)
+		*val |= (uint64_t)l->reg[APIC_ICR2] << 32;
+	return true;
+}
+
+bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
+{
+	struct vlapic *l = &v->lapic;
+	uint32_t reg = (uint32_t)index_nospec(msr - MSR_X2APIC, APIC_REGS);
+
+	if (msr == MSR_APIC_BASE)
+		return base_write(v, val);
+	if (msr == MSR_TSC_DEADLINE) {
+		timer_set_tsc_deadline(v, val);
+		return true;
+	}
+	if (!is_x2apic(l) || msr - MSR_X2APIC >= APIC_REGS || !(reg_info[reg].access & XWR) ||
+	    ((uint32_t)val & ~reg_info[reg].valid))
+		return false;
+	if (reg == APIC_ICR)
+		l->reg[APIC_ICR2] = (uint32_t)(val >> 32);
+	else if (val >> 32)
+		return false;
+	reg_write(v, reg, (uint32_t)val);
+	return true;
+}
+
+bool vlapic_claims(const struct vcpu *v, gpa_t gpa)
+{
+	return (v->lapic.base_msr & BASE_MODE) == APIC_BASE_ENABLE &&
+	       !((gpa ^ v->lapic.base_msr) >> PAGE_SHIFT);
+}
+
+/* --- Life --------------------------------------------------------------- */
+
+void vlapic_init(struct vcpu *v)
+{
+	struct vlapic *l = &v->lapic;
+
+	spin_init(&l->lock, LOCK_VLAPIC);
+	timer_init(&l->timer, timer_fired, v);
+	l->id = 2 * v->id;
+	l->base_msr = APIC_DEFAULT_BASE | APIC_BASE_ENABLE | (v->id ? 0 : APIC_BASE_BSP);
+	vlapic_reset(v);
+}
+
+void vlapic_destroy(struct vcpu *v)
+{
+	timer_kill(&v->lapic.timer);
+}
