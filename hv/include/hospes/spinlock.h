@@ -21,7 +21,8 @@ enum lock_level {
 	LOCK_MAPTRACK = 35,	/* a domain's own grant mappings */
 	LOCK_P2M = 40,		/* a domain's nested page table (rwlock) */
 	LOCK_EVTCHN = 50,	/* a domain's event channels */
-	LOCK_FIFO = 55,		/* one FIFO event queue */
+	LOCK_CHANNEL = 52,	/* one end of an event channel */
+	LOCK_FIFO = 55,		/* the FIFO event queues of a vCPU */
 	LOCK_VLAPIC = 57,	/* a vCPU's local APIC */
 	LOCK_ADMIT = 58,	/* admission to the real-time class */
 	LOCK_SCHED = 60,	/* scheduler run queue of one CPU */

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Grant tables: the table itself, its versions, and taking grants into use.
+ *
+ * Locks: gt->lock of the granting domain. The entries are the guest's too; it
+ * may change them at any time, and revokes by compare-and-swap of an entry
+ * whose "in use" bits are clear. So these bits are set the same way, and what
+ * they protect is read afterwards.
+ */
+#include "gnttab_private.h"
+
+#define RESERVED_REFS 8u		/* console, xenstore: survive a change of version */
+#define STATUS_PER_PAGE (PAGE_SIZE / sizeof(grant_status_t))
+#define FRAMES_PER_STATUS 8u
+#define MAX_FRAMES 16384u		/* references fit 24 bits */
+#define MAX_MAPTRACK_FRAMES 65536u
+#define STATUS_INDEX 0x80000000u	/* published: asks for a status frame */
+#define CLAIM_TRIES 4u			/* the guest may change its entry that often */
+#define NOT_WHOLE (GTF_sub_page | GTF_PWT | GTF_PCD | GTF_PAT)
+
+/* --- The table ---------------------------------------------------------- */
+
+/* Entries are 8 bytes in version 1 and 16 in version 2. */
+static unsigned int entry_shift(const struct grant_table *gt)
+{
+	return gt->version + 2;
+}
+
+static uint64_t nr_entries(const struct grant_table *gt)
+{
+	return (uint64_t)gt->nr_frames << (PAGE_SHIFT - entry_shift(gt));
+}
+
+static void *entry_of(struct grant_table *gt, grant_ref_t ref)
+{
+	uint64_t at = (uint64_t)ref << entry_shift(gt);
+
+	return (uint8_t *)gt->frame[at >> PAGE_SHIFT].shared + (at & ~PAGE_MASK);
+}
+
+/* Where the "in use" bits are: in version 1 among the flags of the entry. */
+static uint16_t *status_of(struct grant_table *gt, grant_ref_t ref)
+{
+	if (gt->version == 1)
+		return entry_of(gt, ref);
+	return &gt->frame[ref / STATUS_PER_PAGE].status[ref % STATUS_PER_PAGE];
+}
+
+static struct grant_active *active_of(struct grant_table *gt, grant_ref_t ref)
+{
+	return &gt->frame[ref / ACTIVE_PER_FRAME].active[ref % ACTIVE_PER_FRAME];
+}
+
+static uint64_t frame_of(struct grant_table *gt, const void *entry)
+{
+	if (gt->version == 1)
+		return read_once(((const struct grant_entry_v1 *)entry)->frame);
+	return read_once(((const union grant_entry_v2 *)entry)->full_page.frame);
+}
+
+static int grow_status(struct grant_table *gt, unsigned int frames)
+{
+	for (; gt->nr_status * FRAMES_PER_STATUS < frames; gt->nr_status++) {
+		grant_status_t *status = hv_alloc_pages(PAGE_ORDER_4K);
+
+		if (!status)
+			return -XEN_ENOMEM;
+		gt->frame[gt->nr_status].status = status;
+	}
+	return 0;
+}
+
+static int grow(struct grant_table *gt, unsigned int frames)
+{
+	if (gt->version == 2 && grow_status(gt, frames))
+		return -XEN_ENOMEM;
+	for (; gt->nr_frames < frames; gt->nr_frames++) {
+		struct grant_frame *f = &gt->frame[gt->nr_frames];
+
+		f->active = hv_alloc(ACTIVE_PER_FRAME * sizeof(f->active[0]));
+		f->shared = hv_alloc_pages(PAGE_ORDER_4K);
+		if (!f->active || !f->shared)
+			goto err_frame;
+		continue;
+err_frame:
+		if (f->shared)
+			hv_free_pages(f->shared, PAGE_ORDER_4K);
+		hv_free(f->active);
+		*f = (struct grant_frame){ .status = f->status };
+		return -XEN_ENOMEM;
+	}
+	return 0;
+}
+
+int gnttab_get_frame(struct domain *d, uint64_t idx, mfn_t *mfn)
+{
+	struct grant_table *gt = d->grants;
+	uint64_t nr = idx & ~(uint64_t)STATUS_INDEX, frames = nr + 1;
+	bool status = idx & STATUS_INDEX;
+	int err = -XEN_EINVAL;
+
+	if (status)
+		frames = nr * FRAMES_PER_STATUS + 1;
+	if (nr >= MAX_FRAMES || frames > gt->max_frames)
+		return -XEN_EINVAL;
+	nr = index_nospec(nr, gt->max_frames);
+	spin_lock(&gt->lock);
+	if (!status || gt->version == 2)
+		err = grow(gt, (unsigned int)frames);
+	if (!err)
+		*mfn = virt_to_mfn(status ? (void *)gt->frame[nr].status : gt->frame[nr].shared);
+	spin_unlock(&gt->lock);
+	return err;
+}
+
+/* --- Taking into use ---------------------------------------------------- */
+
+/* @head is the first word of an entry, flags and domid, read at once. */
+static bool head_permits(uint32_t head, domid_t user, uint16_t bits, bool whole)
+{
+	uint32_t refused = (whole ? NOT_WHOLE : 0) | (bits & GTF_writing ? GTF_readonly : 0);
+
+	return (head & GTF_type_mask) == GTF_permit_access && head >> 16 == user &&
+	       !(head & refused);
+}
+
+/* Clears the "in use" bits that no use stands behind. */
+static void unclaim(struct grant_table *gt, grant_ref_t ref, const struct grant_active *act)
+{
+	uint16_t bits = act->writers ? 0 : GTF_writing;
+
+	if (!act->writers && !act->readers)
+		bits |= GTF_reading;
+	if (bits)
+		__atomic_fetch_and(status_of(gt, ref), (uint16_t)~bits, __ATOMIC_SEQ_CST);
+}
+
+/* Sets "in use" bits, if the entry permits it at that very moment. */
+static bool claim(struct grant_table *gt, grant_ref_t ref, domid_t user, uint16_t bits, bool whole)
+{
+	uint32_t *entry = entry_of(gt, ref);
+	uint32_t head = read_once(*entry);
+
+	if (gt->version == 2) {
+		__atomic_fetch_or(status_of(gt, ref), bits, __ATOMIC_SEQ_CST);
+		return head_permits(__atomic_load_n(entry, __ATOMIC_SEQ_CST), user, bits, whole);
+	}
+	for (unsigned int n = 0; n < CLAIM_TRIES && head_permits(head, user, bits, whole); n++) {
+		if (__atomic_compare_exchange_n(entry, &head, head | bits, false,
+						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			return true;
+	}
+	return false;
+}
+
+/* The first use fixes the page; later ones find it fixed. */
+static int16_t use_page(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
+			struct grant_active *act)
+{
+	struct grant_table *gt = owner->grants;
+	gfn_t gfn;
+
+	if (!act->readers && !act->writers) {
+		gfn = GFN(frame_of(gt, entry_of(gt, ref)));
+		act->page = p2m_get_page(owner, gfn, true);
+		act->writable = act->page != NULL;
+		if (!act->page && readonly)
+			act->page = p2m_get_page(owner, gfn, false);
+		if (!act->page)
+			return GNTST_bad_page;
+		act->user = user;
+		gt->nr_active++;
+	} else if (act->user != user || (!readonly && !act->writable) ||
+		   act->readers == UINT16_MAX || act->writers == UINT16_MAX) {
+		return GNTST_general_error;
+	}
+	if (readonly)
+		act->readers++;
+	else
+		act->writers++;
+	return GNTST_okay;
+}
+
+int16_t gnttab_acquire(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
+		       bool whole, struct grant_use *use)
+{
+	struct grant_table *gt = owner->grants;
+	uint16_t bits = readonly ? GTF_reading : GTF_reading | GTF_writing;
+	const union grant_entry_v2 *v2;
+	struct grant_active *act;
+	int16_t status = GNTST_bad_gntref;
+
+	spin_lock(&gt->lock);
+	if (ref >= nr_entries(gt))
+		goto out;
+	ref = (grant_ref_t)index_nospec(ref, nr_entries(gt));
+	act = active_of(gt, ref);
+	status = GNTST_general_error;
+	if (claim(gt, ref, user, bits, whole))
+		status = use_page(owner, ref, user, readonly, act);
+	if (status != GNTST_okay) {
+		unclaim(gt, ref, act);
+		goto out;
+	}
+	*use = (struct grant_use){ .page = act->page, .len = PAGE_SIZE };
+	v2 = entry_of(gt, ref);
+	if (gt->version == 2 && (read_once(v2->hdr.flags) & GTF_sub_page)) {
+		use->start = read_once(v2->sub_page.page_off);
+		use->len = read_once(v2->sub_page.length);
+	}
+out:
+	spin_unlock(&gt->lock);
+	return status;
+}
+
+void gnttab_release(struct domain *owner, grant_ref_t ref, bool readonly)
+{
+	struct grant_table *gt = owner->grants;
+	struct page *page = NULL;
+	struct grant_active *act;
+
+	spin_lock(&gt->lock);
+	act = active_of(gt, ref);
+	if (readonly)
+		act->readers--;
+	else
+		act->writers--;
+	if (!act->readers && !act->writers) {
+		page = act->page;
+		act->page = NULL;
+		gt->nr_active--;
+	}
+	unclaim(gt, ref, act);
+	spin_unlock(&gt->lock);
+	if (page)
+		page_put(page);
+}
+
+/* --- Hypercalls --------------------------------------------------------- */
+
+int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, size_t size,
+			void (*fn)(struct domain *d, void *elems, unsigned int n))
+{
+	uint64_t elems[GNTTAB_BATCH_BYTES / sizeof(uint64_t)];
+	uint32_t count = (uint32_t)hc->arg[2];
+
+	if (count >> 31)
+		return -XEN_EINVAL;
+	while (count) {
+		uint32_t n = MIN(count, (uint32_t)(GNTTAB_BATCH_BYTES / size));
+
+		if (copy_from_guest(v, elems, hc->arg[1], n * size))
+			return -XEN_EFAULT;
+		fn(v->domain, elems, n);
+		if (copy_to_guest(v, hc->arg[1], elems, n * size))
+			return -XEN_EFAULT;
+		hc->arg[1] += n * size;
+		count -= n;
+		hc->arg[2] = count;
+		if (count && hypercall_preempt(v))
+			return HC_CONTINUE;
+	}
+	return 0;
+}
+
+/* The domain an operation on one table is about, with a reference. GNTST_*. */
+static int16_t target_domain(struct vcpu *v, domid_t id, struct domain **out)
+{
+	struct domain *d = domain_get_target(v, id);
+
+	if (!d)
+		return GNTST_bad_domain;
+	if (d != v->domain && !v->domain->privileged) {
+		domain_put(d);
+		return GNTST_permission_denied;
+	}
+	*out = d;
+	return GNTST_okay;
+}
+
+int64_t gnttabop_query_size(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	struct gnttab_query_size op;
+	struct domain *d;
+
+	(void)arg;
+	if ((uint32_t)hc->arg[2] != 1)
+		return -XEN_EINVAL;
+	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
+		return -XEN_EFAULT;
+	op.status = target_domain(v, op.dom, &d);
+	if (op.status == GNTST_okay) {
+		op.nr_frames = read_once(d->grants->nr_frames);
+		op.max_nr_frames = d->grants->max_frames;
+		domain_put(d);
+	}
+	return copy_to_guest(v, hc->ptr, &op, sizeof(op));
+}
+
+/*
+ * A guest with its own physical address space places the frames itself, with
+ * add_to_physmap; their numbers mean nothing to it and are all ones.
+ */
+int64_t gnttabop_setup_table(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	const uint64_t nowhere = INVALID_GFN.v;
+	struct gnttab_setup_table op;
+	struct domain *d;
+	int err = 0;
+
+	(void)arg;
+	if ((uint32_t)hc->arg[2] != 1)
+		return -XEN_EINVAL;
+	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
+		return -XEN_EFAULT;
+	op.status = target_domain(v, op.dom, &d);
+	if (op.status == GNTST_okay) {
+		spin_lock(&d->grants->lock);
+		if (op.nr_frames > d->grants->max_frames || grow(d->grants, op.nr_frames))
+			op.status = GNTST_general_error;
+		spin_unlock(&d->grants->lock);
+		domain_put(d);
+	}
+	for (uint32_t i = 0; op.status == GNTST_okay && i < op.nr_frames && !err; i++)
+		err = copy_to_guest(v, guest_handle(op.frame_list) + i * sizeof(nowhere), &nowhere,
+				    sizeof(nowhere));
+	return err ? err : copy_to_guest(v, hc->ptr, &op, sizeof(op));
+}
+
+/* An entry of the old version in the format of the new one; zero if it has none. */
+static union grant_entry_v2 converted(struct grant_table *gt, grant_ref_t ref)
+{
+	const void *old = entry_of(gt, ref);
+	uint32_t head = read_once(*(const uint32_t *)old);
+	uint64_t frame = frame_of(gt, old);
+	union grant_entry_v2 entry = { .__spacer = { 0 } };
+
+	if ((head & GTF_type_mask) != GTF_permit_access)
+		return entry;
+	if (gt->version == 1)
+		entry.full_page.frame = frame;
+	else if (frame > UINT32_MAX || (head & GTF_sub_page))
+		return entry;
+	else
+		((struct grant_entry_v1 *)&entry)->frame = (uint32_t)frame;
+	entry.hdr.flags = (uint16_t)head;
+	entry.hdr.domid = (domid_t)(head >> 16);
+	return entry;
+}
+
+static int change_version(struct grant_table *gt, unsigned int version)
+{
+	union grant_entry_v2 kept[RESERVED_REFS];
+
+	if (version == gt->version)
+		return 0;
+	if (gt->nr_active)
+		return -XEN_EBUSY;
+	if (version == 2 && grow_status(gt, gt->nr_frames))
+		return -XEN_ENOMEM;
+	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++)
+		kept[ref] = converted(gt, ref);
+	for (unsigned int i = 0; i < gt->nr_frames; i++)
+		memset(gt->frame[i].shared, 0, PAGE_SIZE);
+	/* The guest may still have them mapped: they stay, for the next time. */
+	for (unsigned int i = 0; i < gt->nr_status; i++)
+		memset(gt->frame[i].status, 0, PAGE_SIZE);
+	gt->version = version;
+	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++)
+		memcpy(entry_of(gt, ref), &kept[ref], 1UL << entry_shift(gt));
+	return 0;
+}
+
+int64_t gnttabop_set_version(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	struct grant_table *gt = v->domain->grants;
+	struct gnttab_set_version op;
+	int err;
+
+	(void)arg;
+	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
+		return -XEN_EFAULT;
+	if (op.version != 1 && op.version != 2)
+		return -XEN_EINVAL;
+	if (op.version > gt->max_version)
+		return -XEN_ENOSYS;
+	spin_lock(&gt->lock);
+	err = change_version(gt, op.version);
+	op.version = gt->version;
+	spin_unlock(&gt->lock);
+	return copy_to_guest(v, hc->ptr, &op, sizeof(op)) ? -XEN_EFAULT : err;
+}
+
+int64_t gnttabop_get_version(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	struct gnttab_get_version op;
+	struct domain *d;
+	int16_t status;
+
+	(void)arg;
+	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
+		return -XEN_EFAULT;
+	status = target_domain(v, op.dom, &d);
+	if (status != GNTST_okay)
+		return status == GNTST_bad_domain ? -XEN_ESRCH : -XEN_EPERM;
+	op.version = read_once(d->grants->version);
+	domain_put(d);
+	return copy_to_guest(v, hc->ptr, &op, sizeof(op));
+}
+
+static int16_t swap_one(struct grant_table *gt, grant_ref_t a, grant_ref_t b)
+{
+	size_t size = 1UL << entry_shift(gt);
+	union grant_entry_v2 tmp;
+
+	if (a >= nr_entries(gt) || b >= nr_entries(gt))
+		return GNTST_bad_gntref;
+	a = (grant_ref_t)index_nospec(a, nr_entries(gt));
+	b = (grant_ref_t)index_nospec(b, nr_entries(gt));
+	if (active_of(gt, a)->page || active_of(gt, b)->page)
+		return GNTST_eagain;
+	memcpy(&tmp, entry_of(gt, a), size);
+	memmove(entry_of(gt, a), entry_of(gt, b), size);
+	memcpy(entry_of(gt, b), &tmp, size);
+	return GNTST_okay;
+}
+
+static void swap_batch(struct domain *d, void *elems, unsigned int n)
+{
+	struct gnttab_swap_grant_ref *op = elems;
+
+	spin_lock(&d->grants->lock);
+	for (; n-- > 0; op++)
+		op->status = swap_one(d->grants, op->ref_a, op->ref_b);
+	spin_unlock(&d->grants->lock);
+}
+
+int64_t gnttabop_swap(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	(void)arg;
+	return gnttab_for_each(v, hc, sizeof(struct gnttab_swap_grant_ref), swap_batch);
+}
+
+/* --- Life --------------------------------------------------------------- */
+
+int gnttab_init(struct domain *d, unsigned int max_frames, unsigned int max_maptrack_frames,
+		unsigned int max_version)
+{
+	struct grant_table *gt;
+
+	max_frames = MAX(1u, MIN(max_frames, MAX_FRAMES));
+	max_maptrack_frames = MIN(max_maptrack_frames, MAX_MAPTRACK_FRAMES);
+	gt = hv_alloc(sizeof(*gt) + max_frames * sizeof(gt->frame[0]));
+	if (!gt)
+		return -XEN_ENOMEM;
+	spin_init(&gt->lock, LOCK_GRANT);
+	spin_init(&gt->maptrack_lock, LOCK_MAPTRACK);
+	gt->version = 1;
+	gt->max_version = max_version;
+	gt->max_frames = max_frames;
+	gt->max_mappings = max_maptrack_frames * (uint32_t)MAPPINGS_PER_PAGE;
+	gt->maptrack = hv_alloc(MAX(1u, max_maptrack_frames) * sizeof(gt->maptrack[0]));
+	d->grants = gt;
+	if (gt->maptrack && !grow(gt, 1))
+		return 0;
+	gnttab_destroy(d);
+	return -XEN_ENOMEM;
+}
+
+void gnttab_destroy(struct domain *d)
+{
+	struct grant_table *gt = d->grants;
+
+	if (!gt)
+		return;
+	for (unsigned int i = 0; i < gt->nr_frames; i++) {
+		hv_free_pages(gt->frame[i].shared, PAGE_ORDER_4K);
+		hv_free(gt->frame[i].active);
+	}
+	for (unsigned int i = 0; i < gt->nr_status; i++)
+		hv_free_pages(gt->frame[i].status, PAGE_ORDER_4K);
+	for (uint32_t i = 0; i < gt->nr_mappings / MAPPINGS_PER_PAGE; i++)
+		hv_free(gt->maptrack[i]);
+	hv_free(gt->maptrack);
+	hv_free(gt);
+	d->grants = NULL;
+}
+
+unsigned int gnttab_active_count(struct domain *d)
+{
+	return read_once(d->grants->nr_active);
+}
