@@ -19,13 +19,21 @@ struct vcpu;
 int copy_from_guest(struct vcpu *v, void *dst, gva_t src, size_t len) __must_check;
 int copy_to_guest(struct vcpu *v, gva_t dst, const void *src, size_t len) __must_check;
 
+/*
+ * Instruction bytes at linear address @va, which the CPU has just executed: no
+ * rights are checked, nothing in the guest changes. *got bytes were read; fewer
+ * than @len: -XEN_EFAULT.
+ */
+int guest_fetch(struct vcpu *v, gva_t va, uint8_t *buf, size_t len, size_t *got) __must_check;
+
 /* Guest physical, any domain, may cross pages. 0 or -XEN_EFAULT. */
 int guest_phys_read(struct domain *d, gpa_t src, void *dst, size_t len) __must_check;
 int guest_phys_write(struct domain *d, gpa_t dst, const void *src, size_t len) __must_check;
 
 /*
  * A guest page pinned and mapped for a long time (vcpu_info, event words):
- * the domain's own writable RAM. Release with guest_unpin().
+ * the domain's own writable RAM, else -XEN_EINVAL. Release with guest_unpin(),
+ * which may be called on a zeroed pin.
  */
 struct guest_pin {
 	struct page *page;	/* ref */

@@ -39,6 +39,9 @@ struct p2m {
 	uint32_t tables;	/* page table pages in use; lock */
 	uint32_t tables_max;	/* the domain's limit for them */
 	gfn_t max_gfn;		/* highest ever mapped */
+	gfn_t teardown_gfn;	/* where p2m_teardown_step() goes on, */
+	mfn_t teardown_mfn;	/* and the frames it still holds references to */
+	uint64_t teardown_left;
 	atomic_ulong flush_gen;	/* bumped when entries are removed; see p2m_flush() */
 };
 
@@ -48,22 +51,83 @@ struct p2m_entry {
 	uint8_t order;		/* size of the mapping it is part of */
 };
 
+/* -XEN_ENOMEM. Nothing else of @d is needed. */
 int p2m_init(struct domain *d, uint32_t tables_max) __must_check;
 
 /* Frees the tables. All entries' references must have been dropped. */
 void p2m_destroy(struct domain *d);
 
-/* What is at @gfn. Caller holds the lock, either side. */
-struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn);
+/*
+ * Entries as the CPU reads them. The type stands in three bits it ignores; a
+ * hole is 0. Accessed and dirty are always set, so the CPU never writes here.
+ */
+#define P2M_E_P		0x001ULL
+#define P2M_E_W		0x002ULL
+#define P2M_E_U		0x004ULL	/* nested walks count as user accesses */
+#define P2M_E_UC	0x018ULL
+#define P2M_E_AD	0x060ULL
+#define P2M_E_BIG	0x080ULL	/* maps 2 MiB or 1 GiB itself */
+#define P2M_E_NX	(1ULL << 63)
+#define P2M_E_TYPE_SHIFT 9
+#define P2M_E_ADDR	0x000ffffffffff000ULL
+
+static inline uint64_t *p2m_e_table(uint64_t e)
+{
+	return (uint64_t *)(void *)(port_directmap + (e & P2M_E_ADDR));
+}
+
+/* Does the entry point to a table? Not for the lowest level. */
+static inline bool p2m_e_is_table(uint64_t e)
+{
+	return (e & (P2M_E_P | P2M_E_BIG)) == P2M_E_P;
+}
 
 /*
- * Maps or (type P2M_HOLE) unmaps 2^order frames, splitting and merging
- * bigger mappings as needed. Caller holds the write lock, has dealt with the
- * old entries' references, and calls p2m_flush() before it lets go of frames
- * that became unreachable. -XEN_ENOMEM leaves the tables as they were.
+ * What is at @gfn. Caller holds the lock, either side. A hole's order tells
+ * how much around @gfn is known to be empty. Inline: a walk of guest page
+ * tables asks five times.
+ */
+static inline struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
+{
+	struct p2m_entry r = { INVALID_MFN, P2M_HOLE, 27 };
+	uint64_t e;
+
+	if (unlikely(gfn.v >= P2M_MAX_GFN))
+		return r;
+	e = p->root[gfn.v >> 27];
+	if (likely(p2m_e_is_table(e))) {
+		r.order = PAGE_ORDER_1G;
+		e = p2m_e_table(e)[gfn.v >> 18 & 511];
+		if (p2m_e_is_table(e)) {
+			r.order = PAGE_ORDER_2M;
+			e = p2m_e_table(e)[gfn.v >> 9 & 511];
+			if (p2m_e_is_table(e)) {
+				r.order = PAGE_ORDER_4K;
+				e = p2m_e_table(e)[gfn.v & 511];
+			}
+		}
+	}
+	r.type = (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7);
+	r.mfn = MFN(((e & P2M_E_ADDR) >> PAGE_SHIFT) + (gfn.v & ((1ULL << r.order) - 1)));
+	return r;
+}
+
+/*
+ * Maps or (type P2M_HOLE) unmaps 2^order frames, order up to 18, splitting and
+ * merging bigger mappings as needed. Both numbers are aligned to the order,
+ * else -XEN_EINVAL, as beyond P2M_MAX_GFN. Caller holds the write lock, has
+ * dealt with the old entries' references, and calls p2m_flush() before it lets
+ * go of frames that became unreachable. -XEN_ENOMEM leaves the tables as they
+ * were. P2M_SHARED frames are mapped one by one, and struct page says where.
  */
 int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m_type type)
 	__must_check;
+
+/*
+ * Splits what maps @gfn down to 4 KiB, so that making @gfn a hole cannot fail.
+ * Write lock held. -XEN_ENOMEM.
+ */
+int p2m_split(struct domain *d, gfn_t gfn) __must_check;
 
 /*
  * No vCPU of @d uses translations from before this call once it returns.
@@ -89,16 +153,27 @@ static inline bool p2m_is_ram(enum p2m_type t)
 struct page *p2m_get_page(struct domain *d, gfn_t gfn, bool write);
 
 /*
- * Populates [gfn, gfn + 2^order) with fresh RAM. Errors as p2m_set() and
- * page_alloc_domain(). -XEN_EEXIST if something is mapped there.
+ * Populates [gfn, gfn + 2^order) with fresh RAM, in the biggest pieces that
+ * alignment and free memory allow; all or nothing. Takes the write lock.
+ * Errors as p2m_set() and page_alloc_domain(). -XEN_EEXIST if something is
+ * mapped there, -XEN_ESRCH for a dying domain.
  */
 int p2m_populate(struct domain *d, gfn_t gfn, unsigned int order) __must_check;
 
 /*
- * Removes the own RAM page at @gfn and drops its reference.
- * -XEN_ENOENT when there is no RAM of the domain's.
+ * Removes 2^order own RAM pages from @gfn on and drops their references.
+ * Takes the write lock. -XEN_ENOENT where there is no RAM of the domain's:
+ * what lies before is gone then. -XEN_ENOMEM: a big mapping cannot be split.
  */
-int p2m_release_ram(struct domain *d, gfn_t gfn) __must_check;
+int p2m_release_extent(struct domain *d, gfn_t gfn, unsigned int order) __must_check;
+
+static inline int __must_check p2m_release_ram(struct domain *d, gfn_t gfn)
+{
+	return p2m_release_extent(d, gfn, PAGE_ORDER_4K);
+}
+
+/* Drops the reference that an entry, just removed, held on its frame. */
+void p2m_put_entry(struct p2m_entry e);
 
 /*
  * Tears down a bounded number of entries, dropping references. Returns true

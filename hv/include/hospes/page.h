@@ -7,7 +7,8 @@
  * one reference, held by the p2m entry that maps it (or by whoever allocated
  * it); grants, foreign mappings and pinned pages add theirs. When the last
  * one goes the frame returns to the allocator and to the owner's quota.
- * No frame reaches a new owner unscrubbed.
+ * No frame reaches a new owner unscrubbed. A domain must keep its slot in the
+ * domain table until its tot_pages is 0: others' references outlive its p2m.
  */
 #ifndef HOSPES_PAGE_H
 #define HOSPES_PAGE_H
@@ -23,19 +24,30 @@ struct domain;
 #define PAGE_ORDER_1G 18u
 #define PAGE_MAX_ORDER 18u
 
-#define PAGE_FREE	0x01u	/* in a buddy list; order is valid */
+#define PAGE_FREE	0x01u	/* starts a free block; order is valid */
 #define PAGE_DIRTY	0x02u	/* free, and must be scrubbed before use */
 #define PAGE_MANAGED	0x04u	/* belongs to the allocator at all */
+#define PAGE_SLAB	0x08u	/* divided into small allocations (slab.c) */
 
 struct page {
 	union {
-		struct { uint32_t next, prev; };	/* free: frame numbers; heap lock */
+		/* Free block or slab: frame numbers, 0 = none; heap or slab lock. */
+		struct { uint32_t next, prev; };
+		/* A domain's frame. */
 		struct { atomic_uint refs; uint32_t pad; };
+		/* The hypervisor's, shown to a guest: gfn + 1, 0 = nowhere; p2m lock. */
+		uint64_t shared_gfn;
 	};
-	uint32_t owner;		/* domain slot + 1, 0 for the hypervisor */
-	uint8_t order;		/* of the free block that starts here */
-	uint8_t flags;		/* heap lock */
-	uint16_t pad2;
+	union {
+		uint32_t owner;		/* in use: domain slot + 1, 0 for the hypervisor */
+		uint32_t clean;		/* free block: that many first frames are scrubbed */
+	};
+	uint8_t order;		/* of the free block or allocation that starts here */
+	uint8_t flags;		/* free: heap lock; in use: constant */
+	union {
+		struct { uint8_t slab_first, slab_used; };	/* slab lock */
+		uint16_t p2m_used;	/* nested page table: entries in use; p2m lock */
+	};
 };
 _Static_assert(sizeof(struct page) == 16, "0.4 % of memory");
 
@@ -84,11 +96,25 @@ void page_put(struct page *pg);
 /* The owner of a frame, or NULL for the hypervisor's own and free ones. */
 struct domain *page_owner(const struct page *pg);
 
+/*
+ * Scrubs a few free frames ahead of need; true when more remain. For the idle
+ * loop: any CPU, no locks held. A few frames are out of reach meanwhile.
+ */
+bool page_scrub_step(void);
+
 /* Frames free now, and managed in all. */
 uint64_t page_free_count(void);
 uint64_t page_total_count(void);
 
 /* For failure injection in tests: fails the n-th next allocation; 0 = off. */
 extern unsigned int page_fail_after;
+
+static inline bool page_fail_now(void)
+{
+	return page_fail_after && --page_fail_after == 0;
+}
+
+/* Forgets all small allocations; for page_init(). */
+void slab_init(void);
 
 #endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page allocator: buddy lists over the frame table, owners, references.
+ *
+ * Owns: frame_table and the lists of free blocks, under heap.lock (LOCK_HEAP).
+ * Frames become dirty when they are freed and are scrubbed when they are
+ * allocated, or before that by page_scrub_step(); never under the lock.
+ *
+ * A free block counts how many of its first frames are known to be clean.
+ * Scrubbing and merging keep this prefix, so blocks merge whatever their
+ * state is; the flag of each frame says exactly which ones are dirty.
+ */
+#include "hospes/page.h"
+
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+
+#define SCRUB_ORDER 4u			/* frames cleared in one step: 2^4 */
+#define REFS_MAX 0x7fffffffu
+
+struct page *frame_table;
+uint64_t frame_table_size;
+unsigned int page_fail_after;
+
+/* In each list all fully scrubbed blocks stand before all others. */
+static struct {
+	struct spinlock lock;
+	uint32_t first[PAGE_MAX_ORDER + 1];	/* frame numbers, 0 = none */
+	uint32_t last[PAGE_MAX_ORDER + 1];
+	uint32_t orders;			/* bit per list that is not empty */
+	uint64_t free;
+	uint64_t total;
+} heap;
+
+static uint32_t frame_nr(const struct page *pg)
+{
+	return (uint32_t)(pg - frame_table);
+}
+
+/* --- Free blocks; all under heap.lock ----------------------------------- */
+
+static void block_insert(uint32_t nr, unsigned int order, uint32_t clean)
+{
+	struct page *pg = &frame_table[nr];
+	bool front = clean >> order;
+
+	pg->flags |= PAGE_FREE;
+	pg->order = (uint8_t)order;
+	pg->clean = clean;
+	pg->next = front ? heap.first[order] : 0;
+	pg->prev = front ? 0 : heap.last[order];
+	if (pg->next)
+		frame_table[pg->next].prev = nr;
+	else
+		heap.last[order] = nr;
+	if (pg->prev)
+		frame_table[pg->prev].next = nr;
+	else
+		heap.first[order] = nr;
+	heap.orders |= 1u << order;
+}
+
+/* Returns the length of the clean prefix it had. */
+static uint32_t block_remove(struct page *pg)
+{
+	unsigned int order = pg->order;
+	uint32_t clean = pg->clean;
+
+	if (pg->next)
+		frame_table[pg->next].prev = pg->prev;
+	else
+		heap.last[order] = pg->prev;
+	if (pg->prev)
+		frame_table[pg->prev].next = pg->next;
+	else
+		heap.first[order] = pg->next;
+	if (!heap.first[order])
+		heap.orders &= ~(1u << order);
+	pg->flags &= (uint8_t)~PAGE_FREE;
+	pg->owner = 0;
+	return clean;
+}
+
+/* Frees a block, merging it with its buddies. */
+static void block_put(uint32_t nr, unsigned int order, uint32_t clean)
+{
+	heap.free += 1u << order;
+	for (; order < PAGE_MAX_ORDER; order++) {
+		uint32_t size = 1u << order;
+		uint32_t buddy = nr ^ size;
+		struct page *pg = &frame_table[buddy];
+		uint32_t other;
+
+		if (buddy >= frame_table_size || !(pg->flags & PAGE_FREE) || pg->order != order)
+			break;
+		other = block_remove(pg);
+		if (buddy < nr)
+			clean = other == size ? size + clean : other;
+		else if (clean == size)
+			clean += other;
+		nr &= ~size;
+	}
+	block_insert(nr, order, clean);
+}
+
+/* Takes 2^order frames out of the smallest block that has them. */
+static struct page *block_take(unsigned int order)
+{
+	int found = ffs64((uint64_t)heap.orders >> order << order);
+	uint32_t nr, clean;
+
+	if (found < 0)
+		return NULL;
+	nr = heap.first[found];
+	clean = block_remove(&frame_table[nr]);
+	for (unsigned int o = (unsigned int)found; o > order;) {
+		uint32_t half = 1u << --o;
+
+		block_insert(nr + half, o, clean > half ? clean - half : 0);
+		clean = MIN(clean, half);
+	}
+	heap.free -= 1u << order;
+	return &frame_table[nr];
+}
+
+/* --- Allocation --------------------------------------------------------- */
+
+static void scrub(struct page *pg)
+{
+	if (pg->flags & PAGE_DIRTY) {
+		memset(mfn_to_virt(page_to_mfn(pg)), 0, PAGE_SIZE);
+		pg->flags &= (uint8_t)~PAGE_DIRTY;
+	}
+}
+
+static struct page *alloc_frames(unsigned int order, uint32_t owner)
+{
+	struct page *pg;
+
+	if (page_fail_now())
+		return NULL;
+	spin_lock(&heap.lock);
+	pg = block_take(order);
+	spin_unlock(&heap.lock);
+	if (!pg)
+		return NULL;
+	for (struct page *p = pg; p < pg + (1u << order); p++) {
+		scrub(p);
+		p->shared_gfn = 0;
+		p->owner = owner;
+		p->p2m_used = 0;
+		if (owner)
+			atomic_store_explicit(&p->refs, 1, memory_order_relaxed);
+	}
+	pg->order = (uint8_t)order;
+	return pg;
+}
+
+static void free_frames(struct page *pg, unsigned int order)
+{
+	for (struct page *p = pg; p < pg + (1u << order); p++) {
+		p->owner = 0;
+		p->flags = PAGE_MANAGED | PAGE_DIRTY;
+	}
+	spin_lock(&heap.lock);
+	block_put(frame_nr(pg), order, 0);
+	spin_unlock(&heap.lock);
+}
+
+/* --- Start of day ------------------------------------------------------- */
+
+uint64_t page_table_bytes(paddr_t ram_end)
+{
+	return (ram_end >> PAGE_SHIFT) * sizeof(struct page);
+}
+
+void page_init(void *table, paddr_t ram_end)
+{
+	memset(&heap, 0, sizeof(heap));
+	spin_init(&heap.lock, LOCK_HEAP);
+	frame_table = table;
+	/* Frame numbers are 32 bits wide in the lists: 16 TiB. */
+	frame_table_size = MIN(ram_end >> PAGE_SHIFT, (uint64_t)UINT32_MAX);
+	memset(table, 0, frame_table_size * sizeof(struct page));
+	slab_init();
+}
+
+void page_add_range(mfn_t start, uint64_t count)
+{
+	/* Number 0 ends lists, so frame 0 is never ours to give. */
+	uint64_t nr = MAX(start.v, 1ULL);
+	uint64_t end;
+
+	if (add_overflows(start.v, count, &end) || end > frame_table_size)
+		end = frame_table_size;
+	for (uint64_t i = nr; i < end; i++)
+		frame_table[i].flags = PAGE_MANAGED | PAGE_DIRTY;
+	spin_lock(&heap.lock);
+	while (nr < end) {
+		unsigned int order = MIN((unsigned int)ffs64(nr), (unsigned int)fls64(end - nr));
+
+		order = MIN(order, PAGE_MAX_ORDER);
+		block_put((uint32_t)nr, order, 0);
+		heap.total += 1ULL << order;
+		nr += 1ULL << order;
+	}
+	spin_unlock(&heap.lock);
+}
+
+/* --- Public ------------------------------------------------------------- */
+
+struct page *mfn_to_page(mfn_t mfn)
+{
+	if (mfn.v >= frame_table_size || !(frame_table[mfn.v].flags & PAGE_MANAGED))
+		return NULL;
+	return &frame_table[mfn.v];
+}
+
+void *hv_alloc_pages(unsigned int order)
+{
+	struct page *pg = order <= PAGE_MAX_ORDER ? alloc_frames(order, 0) : NULL;
+
+	return pg ? mfn_to_virt(page_to_mfn(pg)) : NULL;
+}
+
+void hv_free_pages(void *va, unsigned int order)
+{
+	struct page *pg = &frame_table[virt_to_mfn(va).v];
+
+	ASSERT(pg->flags == PAGE_MANAGED && pg->owner == 0 && pg->order == order);
+	free_frames(pg, order);
+}
+
+int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
+{
+	unsigned long count = 1UL << order;
+	struct page *pg;
+
+	if (order > PAGE_MAX_ORDER)
+		return -XEN_ENOMEM;
+	/* Reserve first: two CPUs must not both see room for the last frame. */
+	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count >
+	    d->max_pages) {
+		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
+		return -XEN_E2BIG;
+	}
+	pg = alloc_frames(order, d->slot + 1);
+	if (!pg) {
+		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
+		return -XEN_ENOMEM;
+	}
+	*mfn = page_to_mfn(pg);
+	return 0;
+}
+
+bool page_get(struct page *pg)
+{
+	if (likely(atomic_fetch_add_explicit(&pg->refs, 1, memory_order_relaxed) < REFS_MAX))
+		return true;
+	atomic_fetch_sub_explicit(&pg->refs, 1, memory_order_relaxed);
+	return false;
+}
+
+void page_put(struct page *pg)
+{
+	unsigned int old = atomic_fetch_sub_explicit(&pg->refs, 1, memory_order_acq_rel);
+	struct domain *d;
+
+	ASSERT(old && pg->owner);
+	if (old != 1)
+		return;
+	d = page_owner(pg);
+	free_frames(pg, 0);
+	/* Last: with its final frame a dying domain may vanish. */
+	if (d)
+		atomic_fetch_sub_explicit(&d->tot_pages, 1, memory_order_release);
+}
+
+struct domain *page_owner(const struct page *pg)
+{
+	if ((pg->flags & PAGE_FREE) || !pg->owner)
+		return NULL;
+	return domain_by_slot(pg->owner - 1);
+}
+
+bool page_scrub_step(void)
+{
+	struct page *pg = NULL;
+	unsigned int order;
+	uint32_t nr, clean;
+
+	spin_lock(&heap.lock);
+	for (order = PAGE_MAX_ORDER + 1; !pg && order-- > 0;) {
+		struct page *last = &frame_table[heap.last[order]];
+
+		if (heap.last[order] && !(last->clean >> order))
+			pg = last;
+	}
+	if (!pg) {
+		spin_unlock(&heap.lock);
+		return false;
+	}
+	nr = frame_nr(pg);
+	heap.free -= 1u << MIN(order, SCRUB_ORDER);
+	clean = block_remove(pg);
+	/* Keep the part where the clean prefix ends; the rest stays allocatable. */
+	while (order > SCRUB_ORDER) {
+		uint32_t half = 1u << --order;
+
+		if (clean >= half) {
+			block_insert(nr, order, half);
+			nr += half;
+			clean -= half;
+		} else {
+			block_insert(nr + half, order, 0);
+		}
+	}
+	spin_unlock(&heap.lock);
+
+	for (uint32_t i = 0; i < 1u << order; i++)
+		scrub(&frame_table[nr + i]);
+	spin_lock(&heap.lock);
+	block_put(nr, order, 1u << order);
+	spin_unlock(&heap.lock);
+	return true;
+}
+
+uint64_t page_free_count(void)
+{
+	return read_once(heap.free);
+}
+
+uint64_t page_total_count(void)
+{
+	return heap.total;
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Small allocations of the hypervisor: pages divided into equal objects of
+ * 32 bytes to 2 KiB, whole blocks of pages above that.
+ *
+ * Owns: the lists of slab pages with room, one per size, under `lock`
+ * (LOCK_HEAP; never held together with the page allocator's). A free object's
+ * first byte is the index of the next free one; contents are zeroed on the
+ * way out.
+ */
+#include "hospes/lib.h"
+#include "hospes/page.h"
+#include "hospes/spinlock.h"
+
+#define MIN_SHIFT 5u
+#define MAX_SHIFT 11u
+#define MAX_SIZE (1u << 20)
+#define NO_OBJECT 0xffu
+
+static struct spinlock lock = SPINLOCK(LOCK_HEAP);
+static uint32_t partial[MAX_SHIFT + 1];	/* frame number of the first, 0 = none */
+
+static void partial_add(struct page *pg)
+{
+	uint32_t nr = (uint32_t)page_to_mfn(pg).v;
+
+	pg->next = partial[pg->order];
+	pg->prev = 0;
+	if (pg->next)
+		frame_table[pg->next].prev = nr;
+	partial[pg->order] = nr;
+}
+
+static void partial_del(struct page *pg)
+{
+	if (pg->next)
+		frame_table[pg->next].prev = pg->prev;
+	if (pg->prev)
+		frame_table[pg->prev].next = pg->next;
+	else
+		partial[pg->order] = pg->next;
+}
+
+/* A fresh page of free objects, in no list yet. */
+static struct page *slab_create(unsigned int shift)
+{
+	uint8_t *va = hv_alloc_pages(0);
+	unsigned int count = (unsigned int)(PAGE_SIZE >> shift);
+	struct page *pg;
+
+	if (!va)
+		return NULL;
+	for (unsigned int i = 0; i < count; i++)
+		va[i << shift] = (uint8_t)(i + 1 < count ? i + 1 : NO_OBJECT);
+	pg = &frame_table[virt_to_mfn(va).v];
+	pg->flags |= PAGE_SLAB;
+	pg->order = (uint8_t)shift;
+	pg->slab_first = 0;
+	pg->slab_used = 0;
+	return pg;
+}
+
+static uint8_t *slab_take(struct page *pg)
+{
+	uint8_t *va = mfn_to_virt(page_to_mfn(pg));
+	uint8_t *obj = va + ((size_t)pg->slab_first << pg->order);
+
+	pg->slab_first = *obj;
+	pg->slab_used++;
+	if (pg->slab_first == NO_OBJECT)
+		partial_del(pg);
+	return obj;
+}
+
+void slab_init(void)
+{
+	memset(partial, 0, sizeof(partial));
+}
+
+void *hv_alloc(size_t size)
+{
+	unsigned int shift = MAX((unsigned int)(fls64(size - 1) + 1), MIN_SHIFT);
+	struct page *fresh = NULL;
+	uint8_t *obj;
+
+	if (!size || size > MAX_SIZE)
+		return NULL;
+	if (shift > MAX_SHIFT)
+		return hv_alloc_pages(shift > PAGE_SHIFT ? shift - PAGE_SHIFT : 0);
+	if (page_fail_now())
+		return NULL;
+	spin_lock(&lock);
+	if (!partial[shift]) {
+		spin_unlock(&lock);
+		fresh = slab_create(shift);
+		if (!fresh)
+			return NULL;
+		spin_lock(&lock);
+		partial_add(fresh);
+	}
+	obj = slab_take(&frame_table[partial[shift]]);
+	spin_unlock(&lock);
+	memset(obj, 0, size);
+	return obj;
+}
+
+void hv_free(void *p)
+{
+	struct page *pg;
+	uint8_t *va;
+	bool empty;
+
+	if (!p)
+		return;
+	pg = &frame_table[virt_to_mfn(p).v];
+	if (!(pg->flags & PAGE_SLAB)) {
+		hv_free_pages(p, pg->order);
+		return;
+	}
+	va = mfn_to_virt(page_to_mfn(pg));
+	ASSERT(pg->slab_used && ((uintptr_t)p & ((1u << pg->order) - 1)) == 0);
+	spin_lock(&lock);
+	if (pg->slab_first == NO_OBJECT)
+		partial_add(pg);
+	*(uint8_t *)p = pg->slab_first;
+	pg->slab_first = (uint8_t)(((uint8_t *)p - va) >> pg->order);
+	empty = --pg->slab_used == 0;
+	if (empty)
+		partial_del(pg);
+	spin_unlock(&lock);
+	if (empty) {
+		pg->flags &= (uint8_t)~PAGE_SLAB;
+		pg->order = 0;
+		hv_free_pages(va, 0);
+	}
+}
