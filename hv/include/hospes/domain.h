@@ -109,7 +109,8 @@ struct domain {
 	struct spinlock lock;		/* covers the block below */
 	unsigned int pause_count;
 	bool shut_down;
-	uint8_t shutdown_code;		/* valid when shut_down */
+	uint8_t shutdown_code;		/* valid when shut_down, */
+	bool shutdown_code_set;		/* or the guest said beforehand which it will be */
 	bool restart;			/* static guest: start it again once it is gone */
 
 	unsigned int nr_vcpus;
@@ -257,6 +258,9 @@ void vcpu_mark_upcall(struct vcpu *v);
  */
 int vcpu_set_entry(struct vcpu *v, const struct guest_regs *regs, const struct guest_system *sys)
 	__must_check;
+/* Checks and translates a guest's context for it. -XEN_EINVAL (vcpu_context.c). */
+int vcpu_context_check(const struct domain *d, const struct vcpu_hvm_context *c,
+		       struct guest_regs *regs, struct guest_system *sys) __must_check;
 
 /*
  * INIT and start-up IPIs, from any vCPU to any, itself included. INIT takes
@@ -287,20 +291,16 @@ void pvclock_update_wallclock(struct domain *d);
  * its state loaded: called when it was scheduled in.
  */
 void runstate_update_area(struct vcpu *v);
-/* Its runstate up to now. No scheduler lock held. */
-void runstate_read(struct vcpu *v, struct vcpu_runstate_info *info);
 /* Accounts for a change of state at @now. Scheduler lock held. */
 void runstate_change(struct vcpu *v, int state, uint64_t now);
 
 /*
  * What a guest can set to go off: a vCPU's timers (singleshot, periodic,
  * poll) and the domain's watchdogs (ops_vcpu.c, ops_sched.c). init: at
- * creation. kill: at teardown, no lock held. migrate: the vCPU now runs on
- * this CPU.
+ * creation. kill: at teardown, no lock held.
  */
 void vcpu_timers_init(struct vcpu *v);
 void vcpu_timers_kill(struct vcpu *v);
-void vcpu_timers_migrate(struct vcpu *v);
 void domain_watchdogs_init(struct domain *d);
 void domain_watchdogs_kill(struct domain *d);
 

@@ -15,6 +15,11 @@
 struct domain;
 struct vcpu;
 
+static inline bool gva_is_canonical(gva_t va)
+{
+	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
 /* 0 or -XEN_EFAULT. @v is the current vCPU. No lock at or above LOCK_P2M held. */
 int copy_from_guest(struct vcpu *v, void *dst, gva_t src, size_t len) __must_check;
 int copy_to_guest(struct vcpu *v, gva_t dst, const void *src, size_t len) __must_check;

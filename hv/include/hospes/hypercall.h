@@ -43,7 +43,6 @@ struct hypercall_op {
 #define HC_OUT	0x2u		/* write it back on success */
 #define HC_PRIV	0x4u		/* control domain only, else -EPERM */
 #define HC_LONG	0x8u		/* may return HC_CONTINUE */
-#define HC_COUNT 0x10u		/* memory_op: an unreadable struct reads as "this many done" */
 
 /* Prototypes of all handlers, from the table. */
 #define OP(call, nr, name, handler, size, flags) hypercall_fn handler;

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hypercall dispatch: registers in, table, registers out.
+ *
+ * The tables are made from hospes/hypercalls.def alone. Guest-chosen numbers
+ * index them through masks that are themselves loaded data, so that no
+ * compiler can drop the mask and no CPU speculate past an end.
+ */
+#include "hospes/hypercall.h"
+
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+#include "hospes/pcpu.h"
+
+#define NR_CALLS 64u
+#define SLICE_NS 100000u		/* how long a long call may go on uninterrupted */
+#define SEG_ATTR_L 0x200u
+
+/* The operations of a call take a power of two of rows, to be masked. */
+#define ROWS(n) ((n) <= 1 ? 1u : (n) <= 2 ? 2u : (n) <= 4 ? 4u : (n) <= 8 ? 8u : \
+		 (n) <= 16 ? 16u : (n) <= 32 ? 32u : 64u)
+
+/* union rows_<call>: as many bytes as the highest operation number, plus one. */
+union rows_begin {
+	char none;
+#define CALL(nr, name, op_arg, op_bits, ptr_arg) }; union rows_##name { char none;
+#define OP(call, nr, name, handler, size, flags) char name[(nr) + 1];
+#include "hospes/hypercalls.def"
+};
+
+/* Where the rows of each call lie: its member's offset and size. */
+struct layout {
+#define CALL(nr, name, op_arg, op_bits, ptr_arg) char name[ROWS(sizeof(union rows_##name))];
+#include "hospes/hypercalls.def"
+};
+
+static const struct hypercall_op ops[sizeof(struct layout)] = {
+#define OP(call, nr, name, handler, size, flags) \
+	[offsetof(struct layout, call) + (nr)] = { handler, #name, size, flags },
+#include "hospes/hypercalls.def"
+};
+
+#define OP(call, nr, name, handler, size, flags) \
+	_Static_assert((size) <= HC_MAX_ARG, "argument of " #name " does not fit");
+#include "hospes/hypercalls.def"
+
+struct call {
+	uint32_t nr;			/* 0: no such call */
+	uint32_t op_mask;		/* significant bits of the operation */
+	uint16_t first, row_mask;	/* in ops[] */
+	uint8_t op_arg, ptr_arg;
+};
+
+#define NONE 0				/* any argument does: nobody looks at ptr */
+static const struct call calls[NR_CALLS] = {
+#define CALL(number, name, op, bits, ptr) \
+	[number] = { .nr = number, .op_mask = (uint32_t)((1ULL << (bits)) - 1), .op_arg = op, \
+		     .first = offsetof(struct layout, name), .ptr_arg = ptr, \
+		     .row_mask = sizeof(((struct layout *)NULL)->name) - 1 },
+#include "hospes/hypercalls.def"
+};
+
+/* With the argument struct: in, handler, out. */
+static int64_t run_with_struct(struct vcpu *v, struct hypercall *hc, const struct hypercall_op *op)
+{
+	uint8_t arg[HC_MAX_ARG] __aligned(8);
+	int64_t rc;
+
+	if (!(op->flags & HC_IN))
+		memset(arg, 0, op->size);	/* nothing of ours leaks through padding */
+	else if (copy_from_guest(v, arg, hc->ptr, op->size))
+		return -XEN_EFAULT;
+	rc = op->handler(v, hc, arg);
+	if (op->flags & HC_OUT && rc >= 0 && copy_to_guest(v, hc->ptr, arg, op->size))
+		return -XEN_EFAULT;
+	return rc;
+}
+
+int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc)
+{
+	const struct call *c = &calls[hc->nr & (NR_CALLS - 1)];
+	const struct hypercall_op *op;
+
+	/* A compare with loaded data: it does not let the mask above be dropped. */
+	if (unlikely(c->nr != hc->nr || !c->nr))
+		return -XEN_ENOSYS;
+	hc->op = hc->arg[c->op_arg] & c->op_mask;
+	hc->ptr = hc->arg[c->ptr_arg];
+	op = &ops[c->first + (hc->op & c->row_mask)];
+	if (unlikely(hc->op > c->row_mask || !op->handler))
+		return -XEN_ENOSYS;
+	if (unlikely(op->flags & HC_PRIV) && !v->domain->privileged)
+		return -XEN_EPERM;
+	if (op->flags & HC_LONG && !hc->in_multicall)
+		v->long_since = port_time_ns();
+	return op->size ? run_with_struct(v, hc, op) : op->handler(v, hc, NULL);
+}
+
+bool hypercall_preempt(struct vcpu *v)
+{
+	const struct pcpu *p = port_this_pcpu();
+
+	/* Interrupts are off here: the clock stands in for those that wait. */
+	return atomic_load_explicit(&p->softirqs, memory_order_relaxed) ||
+	       port_time_ns() - v->long_since > SLICE_NS;
+}
+
+/* Where the arguments are in the 64-bit convention. */
+static const uint8_t arg_regs[5] = { GPR_RDI, GPR_RSI, GPR_RDX, GPR_R10, GPR_R8 };
+
+void hypercall_exit(struct vcpu *v, unsigned int insn_len)
+{
+	uint64_t *gpr = v->regs.gpr;
+	struct hypercall hc = {
+		.nr = gpr[GPR_RAX],
+		.arg = { gpr[GPR_RDI], gpr[GPR_RSI], gpr[GPR_RDX], gpr[GPR_R10], gpr[GPR_R8] },
+	};
+	struct guest_segment cs;
+	int64_t rc;
+
+	/*
+	 * Outside long mode CS.L is a reserved bit. A guest that sets it all
+	 * the same has its registers taken by the 64-bit convention.
+	 */
+	cpu->get_segment(v, SEG_CS, &cs);
+	if (unlikely(cpu->get_cpl(v) > 0))
+		rc = -XEN_EPERM;
+	else if (unlikely(!(cs.attr & SEG_ATTR_L)))
+		rc = -XEN_ENOSYS;	/* the 32-bit ABI is not offered */
+	else
+		rc = hypercall_dispatch(v, &hc);
+	if (unlikely(rc == HC_CONTINUE)) {
+		for (unsigned int i = 0; i < ARRAY_SIZE(arg_regs); i++)
+			gpr[arg_regs[i]] = hc.arg[i];
+		return;
+	}
+	gpr[GPR_RAX] = (uint64_t)rc;
+	v->regs.rip += insn_len;
+	cpu->clear_shadow(v);
+}
+
+/* --- multicall ----------------------------------------------------------- */
+
+/*
+ * Runs entry @at. HC_CONTINUE: the entry in guest memory says how to go on.
+ * -XEN_EFAULT: the entry cannot be read or written.
+ */
+static int64_t multicall_entry(struct vcpu *v, gva_t at)
+{
+	struct multicall_entry e;
+	struct hypercall hc = { .in_multicall = true };
+	uint64_t result;
+
+	if (copy_from_guest(v, &e, at, sizeof(e)))
+		return -XEN_EFAULT;
+	hc.nr = e.op;
+	memcpy(hc.arg, e.args, sizeof(hc.arg));
+	result = (uint64_t)hypercall_dispatch(v, &hc);
+	if ((int64_t)result == HC_CONTINUE) {
+		if (copy_to_guest(v, at + offsetof(struct multicall_entry, args), hc.arg,
+				  sizeof(hc.arg)))
+			return -XEN_EFAULT;
+		return HC_CONTINUE;
+	}
+	if (copy_to_guest(v, at + offsetof(struct multicall_entry, result), &result, sizeof(result)))
+		return -XEN_EFAULT;
+	return 0;
+}
+
+int64_t hypercall_multicall(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	uint32_t left = (uint32_t)hc->arg[1];
+	gva_t at = hc->arg[0];
+	int64_t rc = 0;
+
+	(void)arg;
+	if (hc->in_multicall)
+		return -XEN_EINVAL;
+	while (left && !rc) {
+		rc = multicall_entry(v, at);
+		if (rc)
+			break;
+		at += sizeof(struct multicall_entry);
+		if (--left && hypercall_preempt(v))
+			rc = HC_CONTINUE;
+	}
+	hc->arg[0] = at;
+	hc->arg[1] = left;
+	return rc;
+}
+
+/* --- The page of stubs ---------------------------------------------------- */
+
+#define STUB_SIZE 32u
+#define STUB_IRET 23u	/* a call for paravirtual guests: does not return here */
+
+int hypercall_page_write(struct vcpu *v, gpa_t gpa)
+{
+	struct page *pg;
+	uint8_t *stub;
+
+	if (gpa & ~PAGE_MASK)
+		return -XEN_EINVAL;
+	pg = p2m_get_page(v->domain, gpa_to_gfn(gpa), true);
+	if (!pg)
+		return -XEN_EINVAL;
+	stub = mfn_to_virt(page_to_mfn(pg));
+	memset(stub, 0xcc, PAGE_SIZE);
+	for (uint32_t nr = 0; nr < PAGE_SIZE / STUB_SIZE; nr++, stub += STUB_SIZE) {
+		if (nr == STUB_IRET) {
+			memcpy(stub, "\x0f\x0b", 2);	/* ud2 */
+			continue;
+		}
+		stub[0] = 0xb8;				/* mov $nr, %eax */
+		memcpy(stub + 1, &nr, sizeof(nr));
+		memcpy(stub + 5, cpu->hypercall_insn, sizeof(cpu->hypercall_insn));
+		stub[8] = 0xc3;				/* ret */
+	}
+	page_put(pg);
+	return 0;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Time as guests see it: pvclock, wall clock, runstate areas.
+ *
+ * The host's TSC is synchronous, so one scale and one base serve all vCPUs
+ * on all CPUs for good: guests' time cannot differ between vCPUs nor go back,
+ * and a guest may read it without asking (TSC_STABLE).
+ */
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+#include "hospes/pcpu.h"
+
+#define NSEC_PER_SEC 1000000000ULL
+#define TIME_BODY offsetof(struct vcpu_time_info, tsc_timestamp)
+
+/* The odd or even half of the version protocol: readers retry on odd. */
+static void version_begin(uint32_t *version)
+{
+	write_once(*version, read_once(*version) | 1);
+	atomic_thread_fence(memory_order_release);
+}
+
+static void version_end(uint32_t *version)
+{
+	atomic_thread_fence(memory_order_release);
+	write_once(*version, (read_once(*version) | 1) + 1);
+}
+
+/* All but the version. Guest TSC = host TSC + offset. */
+static struct vcpu_time_info time_now(const struct vcpu *v)
+{
+	struct vcpu_time_info t = { .flags = XEN_PVCLOCK_TSC_STABLE_BIT };
+
+	port_pvclock_scale(&t.tsc_timestamp, &t.tsc_to_system_mul, &t.tsc_shift);
+	t.tsc_timestamp += v->tsc_offset;
+	return t;
+}
+
+/* The secondary area: any failure ends it quietly, the guest unmapped it. */
+static void time_area_update(struct vcpu *v, const struct vcpu_time_info *t)
+{
+	uint32_t version;
+
+	if (copy_from_guest(v, &version, v->time_area, sizeof(version)))
+		return;
+	version |= 1;
+	if (copy_to_guest(v, v->time_area, &version, sizeof(version)))
+		return;
+	atomic_thread_fence(memory_order_release);
+	if (copy_to_guest(v, v->time_area + TIME_BODY, &t->tsc_timestamp, sizeof(*t) - TIME_BODY))
+		return;
+	atomic_thread_fence(memory_order_release);
+	version++;
+	if (copy_to_guest(v, v->time_area, &version, sizeof(version)))
+		return;
+}
+
+void pvclock_update(struct vcpu *v)
+{
+	struct vcpu_time_info *dst = &v->info->time;
+	const struct vcpu_time_info t = time_now(v);
+
+	version_begin(&dst->version);
+	memcpy((uint8_t *)dst + TIME_BODY, (const uint8_t *)&t + TIME_BODY, sizeof(t) - TIME_BODY);
+	version_end(&dst->version);
+	if (v->time_area && v == current_vcpu())
+		time_area_update(v, &t);
+}
+
+void pvclock_update_wallclock(struct domain *d)
+{
+	uint64_t base = port_wallclock_base_ns();
+	uint64_t sec = base / NSEC_PER_SEC;
+
+	version_begin(&d->shared->wc_version);
+	write_once(d->shared->wc_sec, (uint32_t)sec);
+	write_once(d->shared->wc_sec_hi, (uint32_t)(sec >> 32));
+	write_once(d->shared->wc_nsec, (uint32_t)(base % NSEC_PER_SEC));
+	version_end(&d->shared->wc_version);
+}
+
+/* --- Runstate ------------------------------------------------------------- */
+
+void runstate_change(struct vcpu *v, int state, uint64_t now)
+{
+	v->runstate.time[v->runstate.state] += now - v->runstate.entry;
+	v->runstate.entry = now;
+	v->runstate.state = state;
+}
+
+void runstate_update_area(struct vcpu *v)
+{
+	struct vcpu_runstate_info info = {
+		/* Running, so nobody else changes it. */
+		.state = v->runstate.state,
+		.state_entry_time = v->runstate.entry,
+	};
+	gva_t entry = v->runstate_area + offsetof(struct vcpu_runstate_info, state_entry_time);
+	bool flag = atomic_load_explicit(&v->domain->vm_assist, memory_order_relaxed) &
+		    1u << VMASST_TYPE_runstate_update_flag;
+
+	if (!v->runstate_area)
+		return;
+	memcpy(info.time, v->runstate.time, sizeof(info.time));
+	if (flag) {
+		info.state_entry_time |= XEN_RUNSTATE_UPDATE;
+		if (copy_to_guest(v, entry, &info.state_entry_time, sizeof(info.state_entry_time)))
+			return;
+		atomic_thread_fence(memory_order_release);
+	}
+	if (copy_to_guest(v, v->runstate_area, &info, sizeof(info)) || !flag)
+		return;
+	atomic_thread_fence(memory_order_release);
+	info.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
+	if (copy_to_guest(v, entry, &info.state_entry_time, sizeof(info.state_entry_time)))
+		return;
+}
