@@ -136,7 +136,6 @@ void hypercall_exit(struct vcpu *v, unsigned int insn_len)
 	}
 	gpr[GPR_RAX] = (uint64_t)rc;
 	v->regs.rip += insn_len;
-	cpu->clear_shadow(v);
 }
 
 /* --- multicall ----------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #ifndef HOSPES_CPU_H
 #define HOSPES_CPU_H
 
+#include "hospes/decode.h"
 #include "hospes/regs.h"
 #include "hospes/types.h"
 
@@ -52,12 +53,14 @@ struct vm_exit {
 		struct {
 			gpa_t gpa;
 			bool write, exec, present;
+			uint8_t insn_avail;	/* bytes of the instruction, if the CPU */
+			const uint8_t *insn;	/* fetched them, until the next run */
 		} npf;
 		struct {
 			uint8_t vector;
 			bool has_error;
+			bool icebp;		/* RIP is still before that instruction */
 			uint32_t error;
-			uint64_t cr2;
 		} exception;
 	};
 };
@@ -101,17 +104,23 @@ struct cpu_ops {
 
 	/*
 	 * Runs the current vCPU until the next exit. v->regs is loaded and
-	 * stored. p2m flushes asked for before entry are honoured: it
-	 * publishes pcpu.in_guest with a full barrier before it reads the
-	 * p2m's flush generation, and clears it after the exit.
+	 * stored; a changed RIP means that an instruction was completed, which
+	 * ends an interrupt shadow. p2m flushes asked for before entry are
+	 * honoured: it publishes pcpu.in_guest with a full barrier before it
+	 * reads the p2m's flush generation, and clears it after the exit.
 	 */
 	void (*run)(struct vcpu *v, struct vm_exit *exit);
 
 	void (*get_system)(struct vcpu *v, struct guest_system *s);
-	/* Also forgets an event queued by inject(). @v is current or loaded nowhere. */
-	void (*set_system)(struct vcpu *v, const struct guest_system *s);
+	/*
+	 * Also forgets an event queued by inject(). @v is current or loaded
+	 * nowhere. -XEN_EINVAL and no change when the CPU would refuse the state.
+	 */
+	int (*set_system)(struct vcpu *v, const struct guest_system *s);
 	void (*get_paging)(struct vcpu *v, struct guest_paging *g);
 	void (*get_segment)(struct vcpu *v, enum guest_seg nr, struct guest_segment *s);
+	/* The linear address of RIP; returns how to decode what is there. */
+	enum insn_mode (*get_code)(struct vcpu *v, gva_t *ip);
 	uint8_t (*get_cpl)(struct vcpu *v);
 	void (*set_cr2)(struct vcpu *v, uint64_t cr2);
 
@@ -122,20 +131,17 @@ struct cpu_ops {
 	/* Queues one event for the next entry (one at a time). */
 	void (*inject)(struct vcpu *v, enum event_type type, uint8_t vector, bool has_error,
 		       uint32_t error);
-	/* Asks for EXIT_IRQ_WINDOW when an interrupt becomes possible. */
-	void (*irq_window)(struct vcpu *v, bool on);
-	/* The instruction was retired: clears the interrupt shadow. */
-	void (*clear_shadow)(struct vcpu *v);
+	/*
+	 * Asks for EXIT_IRQ_WINDOW as soon as an interrupt of this priority class
+	 * (vector >> 4) becomes possible; holds until the next exit.
+	 */
+	void (*irq_window)(struct vcpu *v, unsigned int prio);
 
 	/* MSRs whose value lives in vendor state. False: not one of them. */
 	bool (*msr_read)(struct vcpu *v, uint32_t msr, uint64_t *val);
 	bool (*msr_write)(struct vcpu *v, uint32_t msr, uint64_t val, int *fault);
 	/* guest TSC = host TSC + offset (host scale; scaling is not needed yet). */
 	void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
-
-	/* Intercept policy. */
-	void (*passthrough_msr)(struct vcpu *v, uint32_t msr, bool on);
-	void (*p2m_changed)(struct vcpu *v);	/* flush at the next entry */
 
 	/* One line per register group, for crash dumps. */
 	void (*dump)(struct vcpu *v);
@@ -146,5 +152,20 @@ struct cpu_ops {
 
 /* Chosen once at start of day by the CPU's vendor. */
 extern const struct cpu_ops *cpu;
+extern const struct cpu_ops svm_ops;
+
+/* For get_code: what the registers mean for the code at RIP. */
+static inline enum insn_mode cpu_code(uint64_t cr0, uint64_t efer, const struct guest_segment *cs,
+				      const struct guest_regs *regs, gva_t *ip)
+{
+	if (likely((cs->attr & 0x200) && (efer & 0x400))) {
+		*ip = regs->rip;
+		return INSN_MODE_64;
+	}
+	*ip = (uint32_t)(cs->base + regs->rip);
+	if ((cr0 & 1) && !(regs->rflags & 0x20000) && (cs->attr & 0x400))
+		return INSN_MODE_32;
+	return INSN_MODE_16;
+}
 
 #endif

@@ -87,7 +87,7 @@ static void test_run(struct vcpu *v, struct vm_exit *exit)
 
 	t->nr_runs++;
 	t->event_pending = false;
-	t->p2m_changed = false;
+	t->irq_window = 0;
 	if (t->exit_head != t->exit_tail)
 		*exit = t->exits[t->exit_head++ % TEST_EXITS];
 	else
@@ -101,9 +101,10 @@ static void test_get_system(struct vcpu *v, struct guest_system *s)
 	*s = test_vcpu(v)->sys;
 }
 
-static void test_set_system(struct vcpu *v, const struct guest_system *s)
+static int test_set_system(struct vcpu *v, const struct guest_system *s)
 {
 	test_vcpu(v)->sys = *s;
+	return 0;
 }
 
 static void test_get_paging(struct vcpu *v, struct guest_paging *g)
@@ -119,6 +120,13 @@ static void test_get_paging(struct vcpu *v, struct guest_paging *g)
 static void test_get_segment(struct vcpu *v, enum guest_seg nr, struct guest_segment *s)
 {
 	*s = test_vcpu(v)->sys.seg[nr];
+}
+
+static enum insn_mode test_get_code(struct vcpu *v, gva_t *ip)
+{
+	const struct guest_system *s = &test_vcpu(v)->sys;
+
+	return cpu_code(s->cr0, s->efer, &s->seg[SEG_CS], &v->regs, ip);
 }
 
 static uint8_t test_get_cpl(struct vcpu *v)
@@ -156,14 +164,9 @@ static void test_inject(struct vcpu *v, enum event_type type, uint8_t vector, bo
 	t->event_pending = true;
 }
 
-static void test_irq_window(struct vcpu *v, bool on)
+static void test_irq_window(struct vcpu *v, unsigned int prio)
 {
-	test_vcpu(v)->irq_window = on;
-}
-
-static void test_clear_shadow(struct vcpu *v)
-{
-	test_vcpu(v)->nr_shadow_clears++;
+	test_vcpu(v)->irq_window = prio;
 }
 
 /* The MSRs that live in struct guest_system. */
@@ -212,18 +215,6 @@ static void test_set_tsc_offset(struct vcpu *v, uint64_t offset)
 	test_vcpu(v)->tsc_offset = offset;
 }
 
-static void test_passthrough_msr(struct vcpu *v, uint32_t msr, bool on)
-{
-	(void)v;
-	(void)msr;
-	(void)on;
-}
-
-static void test_p2m_changed(struct vcpu *v)
-{
-	test_vcpu(v)->p2m_changed = true;
-}
-
 static void test_dump(struct vcpu *v)
 {
 	(void)v;
@@ -241,6 +232,7 @@ const struct cpu_ops test_cpu_ops = {
 	.set_system = test_set_system,
 	.get_paging = test_get_paging,
 	.get_segment = test_get_segment,
+	.get_code = test_get_code,
 	.get_cpl = test_get_cpl,
 	.set_cr2 = test_set_cr2,
 	.can_interrupt = test_can_interrupt,
@@ -248,12 +240,9 @@ const struct cpu_ops test_cpu_ops = {
 	.event_pending = test_event_pending,
 	.inject = test_inject,
 	.irq_window = test_irq_window,
-	.clear_shadow = test_clear_shadow,
 	.msr_read = test_msr_read,
 	.msr_write = test_msr_write,
 	.set_tsc_offset = test_set_tsc_offset,
-	.passthrough_msr = test_passthrough_msr,
-	.p2m_changed = test_p2m_changed,
 	.dump = test_dump,
 	.hypercall_insn = { 0x0f, 0x01, 0xd9 },
 };

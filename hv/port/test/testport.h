@@ -114,12 +114,11 @@ struct test_vcpu {
 	struct guest_system sys;
 	bool can_interrupt, can_nmi;	/* test sets; both true at first */
 	bool event_pending;		/* injected, not yet run */
-	bool irq_window;
-	bool p2m_changed;		/* since the last run */
+	unsigned int irq_window;	/* priority class asked for since the last run */
 	bool loaded;			/* between load and save */
 	unsigned int loaded_on;		/* CPU number, when loaded */
 	uint64_t tsc_offset;
-	unsigned int nr_runs, nr_shadow_clears;
+	unsigned int nr_runs;
 	struct test_event {
 		enum event_type type;
 		uint8_t vector;

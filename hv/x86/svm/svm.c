@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * AMD-V: switching it on, vCPUs coming and going, the world switch.
+ *
+ * Owns: struct svm_pcpu of each CPU, struct svm_vcpu of each vCPU. No locks:
+ * a vCPU's state is touched on the CPU that has it loaded, or while it is
+ * paused.
+ */
+#include "x86/svm/svm.h"
+
+#include "hospes/abi.h"
+#include "hospes/cpu_insn.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+#include "hospes/pcpu.h"
+
+#define XCR0_X87 1ULL
+#define XMASK_KNOWN 0x2e7ULL	/* x87, SSE, AVX, AVX-512, PKRU */
+#define XSAVE_MIN 576u		/* legacy area and header */
+#define IOPM_ORDER 2u		/* 12 KiB */
+#define MSRPM_ORDER 1u		/* 8 KiB */
+
+#define CPUID_SVM	(1u << 2)	/* 80000001 ECX */
+#define CPUID_RDTSCP	(1u << 27)	/* 80000001 EDX */
+#define CPUID_XSAVE	(1u << 26)	/* 1 ECX */
+#define VM_CR_SVMDIS	(1u << 4)
+
+struct svm_machine svm;
+
+struct svm_pcpu {
+	struct pcpu *pcpu;
+	paddr_t host_vmcb;		/* the host's VMLOAD state, owned */
+	paddr_t hsave;			/* owned */
+	uint32_t next_asid;
+	uint64_t asid_gen;		/* starts at 1; a vCPU's 0 is never valid */
+	_Atomic(struct domain *) last;	/* whose vCPU was loaded last; cleared from any CPU */
+};
+
+/* --- Once per machine and CPU ------------------------------------------- */
+
+static void probe_xsave(void)
+{
+	uint32_t r[4], size = XSAVE_MIN;
+
+	insn_cpuid(0xd, 0, r);
+	svm.xmask = (r[CPUID_EAX] | (uint64_t)r[CPUID_EDX] << 32) & XMASK_KNOWN;
+	for (unsigned int i = 2; i < 10; i++) {
+		insn_cpuid(0xd, i, r);
+		if (svm.xmask & (1ULL << i))
+			size = MAX(size, r[CPUID_EAX] + r[CPUID_EBX]);
+	}
+	for (svm.order = 1; (PAGE_SIZE << svm.order) < PAGE_SIZE + size; svm.order++)
+		;
+}
+
+/* Two bits per MSR, read and write, in one block for each range of 8,192. */
+static void pass_msr(uint32_t msr)
+{
+	uint64_t bit = (msr & 0x1fff) * 2 + (msr >= 0xc0000000 ? 2048 * 8 : 0);
+
+	svm.msrpm[bit / 64] &= ~(3ULL << (bit % 64));
+}
+
+/* What the CPU switches with the VMCB or by VMLOAD needs no exit. */
+static int alloc_maps(void)
+{
+	static const uint32_t passed[] = {
+		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE,
+		MSR_KERNEL_GS, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
+	};
+
+	svm.iopm = hv_alloc_pages(IOPM_ORDER);
+	if (!svm.iopm)
+		return -XEN_ENOMEM;
+	svm.msrpm = hv_alloc_pages(MSRPM_ORDER);
+	if (!svm.msrpm)
+		goto err_iopm;
+	memset(svm.iopm, 0xff, PAGE_SIZE << IOPM_ORDER);
+	memset(svm.msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
+	for (unsigned int i = 0; i < ARRAY_SIZE(passed); i++)
+		pass_msr(passed[i]);
+	return 0;
+
+err_iopm:
+	hv_free_pages(svm.iopm, IOPM_ORDER);
+	svm.iopm = NULL;
+	return -XEN_ENOMEM;
+}
+
+static int probe_machine(void)
+{
+	uint32_t svm_leaf[4], ext1[4], ext8[4];
+
+	insn_cpuid(0x8000000a, 0, svm_leaf);
+	insn_cpuid(0x80000001, 0, ext1);
+	insn_cpuid(0x80000008, 0, ext8);
+	svm.features = svm_leaf[CPUID_EDX];
+	svm.nr_asids = svm_leaf[CPUID_EBX];
+	svm.ibpb = ext8[CPUID_EBX] & (1u << 12);
+	svm.spec_ctrl = ext8[CPUID_EBX] & (1u << 14 | 1u << 15 | 1u << 24);
+	svm.virt_spec = ext8[CPUID_EBX] & (1u << 25);
+	svm.tsc_aux = ext1[CPUID_EDX] & CPUID_RDTSCP;
+	probe_xsave();
+	return alloc_maps();
+}
+
+/* Why this CPU cannot run guests, or NULL. */
+static const char *unusable(void)
+{
+	uint32_t leaf1[4], ext1[4], svm_leaf[4];
+	uint64_t vm_cr;
+
+	insn_cpuid(1, 0, leaf1);
+	insn_cpuid(0x80000001, 0, ext1);
+	insn_cpuid(0x8000000a, 0, svm_leaf);
+	if (!(ext1[CPUID_ECX] & CPUID_SVM))
+		return "no AMD-V";
+	if (insn_rdmsr_safe(MSR_VM_CR, &vm_cr) && (vm_cr & VM_CR_SVMDIS))
+		return "AMD-V is switched off in the firmware's setup";
+	if (!(svm_leaf[CPUID_EDX] & SVM_NPT) || svm_leaf[CPUID_EBX] < 2)
+		return "AMD-V without nested paging";
+	if (!(leaf1[CPUID_ECX] & CPUID_XSAVE))
+		return "no XSAVE";
+	if (svm.msrpm && (svm.features & ~svm_leaf[CPUID_EDX]))
+		return "AMD-V with less features than the first CPU has";
+	return NULL;
+}
+
+static int svm_pcpu_init(struct pcpu *p)
+{
+	const char *reason = unusable();
+	struct svm_pcpu *sp;
+	uint8_t *pages;
+	int rc;
+
+	if (reason) {
+		log_err("CPU %u cannot run guests: %s", p->cpu_id, reason);
+		return -XEN_ENODEV;
+	}
+	rc = svm.msrpm ? 0 : probe_machine();
+	if (rc)
+		return rc;
+	sp = hv_alloc(sizeof(*sp));
+	if (!sp)
+		return -XEN_ENOMEM;
+	pages = hv_alloc_pages(1);
+	if (!pages)
+		goto err_sp;
+	sp->pcpu = p;
+	sp->hsave = mfn_to_paddr(virt_to_mfn(pages));
+	sp->host_vmcb = sp->hsave + PAGE_SIZE;
+	sp->next_asid = 1;
+	sp->asid_gen = 1;
+	p->cpu_private = sp;
+
+	insn_write_cr4(insn_read_cr4() | CR4_OSFXSR | CR4_OSXSAVE);
+	insn_wrmsr(MSR_EFER, insn_rdmsr(MSR_EFER) | EFER_SVME);
+	insn_wrmsr(MSR_VM_HSAVE_PA, sp->hsave);
+	insn_vmsave(sp->host_vmcb);
+	return 0;
+
+err_sp:
+	hv_free(sp);
+	return -XEN_ENOMEM;
+}
+
+/* --- vCPUs -------------------------------------------------------------- */
+
+/* Behind the VMCB's page, so it is aligned as XSAVE wants it. */
+static void *xsave_area(const struct svm_vcpu *s)
+{
+	return s->vmcb + 1;
+}
+
+static int svm_vcpu_init(struct vcpu *v)
+{
+	struct svm_vcpu *s = hv_alloc(sizeof(*s));
+	uint8_t *xsave;
+
+	if (!s)
+		return -XEN_ENOMEM;
+	s->vmcb = hv_alloc_pages(svm.order);
+	if (!s->vmcb)
+		goto err_state;
+	s->vmcb_pa = mfn_to_paddr(virt_to_mfn(s->vmcb));
+	s->vcpu = v;
+	v->cpu_state = s;
+	xsave = xsave_area(s);
+	xsave[0] = 0x7f;		/* FCW 37F, MXCSR 1F80; all else is initial */
+	xsave[1] = 0x03;
+	xsave[24] = 0x80;
+	xsave[25] = 0x1f;
+	svm_vmcb_init(s);
+	return 0;
+
+err_state:
+	hv_free(s);
+	return -XEN_ENOMEM;
+}
+
+static void svm_vcpu_destroy(struct vcpu *v)
+{
+	struct svm_vcpu *s = svm_vcpu(v);
+
+	if (!s)
+		return;
+	/* The next domain may get this one's address, and must not pass for it. */
+	for (unsigned int i = 0; i < port_nr_pcpus(); i++) {
+		struct svm_pcpu *sp = pcpus[i]->cpu_private;
+		struct domain *old = v->domain;
+
+		if (sp)
+			atomic_compare_exchange_strong(&sp->last, &old, NULL);
+	}
+	hv_free_pages(s->vmcb, svm.order);
+	hv_free(s);
+	v->cpu_state = NULL;
+}
+
+static void svm_load(struct vcpu *v)
+{
+	struct svm_pcpu *sp = port_this_pcpu()->cpu_private;
+	struct svm_vcpu *s = svm_vcpu(v);
+
+	if (s->here != sp) {
+		s->here = sp;
+		s->asid_gen = 0;
+		s->vmcb->clean = 0;
+	}
+	if (atomic_exchange_explicit(&sp->last, v->domain, memory_order_relaxed) != v->domain &&
+	    svm.ibpb)
+		insn_wrmsr(MSR_PRED_CMD, 1);
+	if (svm.tsc_aux)
+		insn_wrmsr(MSR_TSC_AUX, v->msr.tsc_aux);
+	for (unsigned int i = 0; i < 4; i++)
+		insn_write_dr(i, s->dr[i]);
+	/* Components the guest switched off in XCR0 keep their state, too. */
+	insn_xsetbv(0, svm.xmask);
+	insn_xrstor(xsave_area(s), svm.xmask);
+	insn_xsetbv(0, v->msr.xcr0 | XCR0_X87);
+}
+
+static void svm_save(struct vcpu *v)
+{
+	struct svm_vcpu *s = svm_vcpu(v);
+
+	insn_xsetbv(0, svm.xmask);
+	insn_xsave(xsave_area(s), svm.xmask);
+	for (unsigned int i = 0; i < 4; i++)
+		s->dr[i] = insn_read_dr(i);
+}
+
+/* --- The world switch --------------------------------------------------- */
+
+/* The vCPU must not use translations it may have in the TLB. */
+static void new_translations(struct svm_vcpu *s, uint64_t flush_gen)
+{
+	struct svm_pcpu *sp = s->here;
+	struct vmcb *b = s->vmcb;
+
+	s->flush_gen = flush_gen;
+	if (s->asid_gen == sp->asid_gen && (svm.features & SVM_FLUSH_ASID)) {
+		b->tlb_control = TLB_FLUSH_ASID;
+		return;
+	}
+	if (sp->next_asid == svm.nr_asids) {
+		sp->next_asid = 1;
+		sp->asid_gen++;
+		b->tlb_control = TLB_FLUSH_ALL;
+	}
+	b->asid = sp->next_asid++;
+	s->asid_gen = sp->asid_gen;
+	b->clean &= ~CLEAN_ASID;
+}
+
+static void set_spec_ctrl(uint32_t msr, uint64_t value)
+{
+	if (unlikely(value))
+		insn_wrmsr(msr, value);
+}
+
+/* An exit came while an event was being delivered: deliver it again. */
+static void requeue_event(struct vmcb *b)
+{
+	uint32_t info = b->exit_int_info, type = (info >> EVENT_TYPE_SHIFT) & 7;
+	uint32_t vector = info & 0xff;
+
+	/* INT n, INT3, INTO: RIP is still there, so they simply run again. */
+	if (type == EVENT_SOFT_INT || (type == EVENT_EXCEPTION && (vector == 3 || vector == 4)))
+		return;
+	b->event_inj = info;
+	b->event_error = b->exit_int_error;
+}
+
+/* What rarely needs care after an exit. */
+static void after_exit(struct svm_vcpu *s)
+{
+	struct vmcb *b = s->vmcb;
+
+	b->tlb_control = 0;
+	b->event_inj = 0;
+	if (b->exit_int_info & EVENT_VALID)
+		requeue_event(b);
+	if (b->int_ctl & INT_IRQ) {
+		b->int_ctl &= ~(INT_IRQ | INT_PRIO_MASK);
+		b->intercept[VMCB_MISC1] &= ~I1_VINTR;
+		b->clean &= ~(CLEAN_TPR | CLEAN_INTERCEPTS);
+	}
+	if (s->nmi_iret && b->rip != s->iret_rip)
+		s->nmi_iret = s->nmi_masked = false;
+	if (b->exit_code == SVM_EXIT_IRET) {
+		/* NMIs are masked until the IRET is done, which the next exit shows. */
+		b->intercept[VMCB_MISC1] &= ~I1_IRET;
+		b->clean &= ~CLEAN_INTERCEPTS;
+		s->nmi_iret = true;
+		s->iret_rip = b->rip;
+	}
+}
+
+static void registers_in(struct vcpu *v, struct vmcb *b)
+{
+	uint8_t cr8 = vlapic_get_cr8(&v->lapic);
+
+	b->rax = v->regs.gpr[GPR_RAX];
+	b->rsp = v->regs.gpr[GPR_RSP];
+	b->rflags = v->regs.rflags;
+	if (b->rip != v->regs.rip) {
+		/* An instruction was completed for the guest. */
+		b->rip = v->regs.rip;
+		b->rflags &= ~RFLAGS_RF;
+		b->int_shadow = 0;
+	}
+	if (unlikely((b->int_ctl & INT_TPR_MASK) != cr8)) {
+		b->int_ctl = (b->int_ctl & ~INT_TPR_MASK) | cr8;
+		b->clean &= ~CLEAN_TPR;
+	}
+}
+
+static void registers_out(struct vcpu *v, const struct vmcb *b)
+{
+	v->regs.gpr[GPR_RAX] = b->rax;
+	v->regs.gpr[GPR_RSP] = b->rsp;
+	v->regs.rflags = b->rflags;
+	v->regs.rip = b->rip;
+	if (unlikely((b->int_ctl & INT_TPR_MASK) != vlapic_get_cr8(&v->lapic)))
+		vlapic_set_cr8(v, b->int_ctl & INT_TPR_MASK);
+}
+
+static void svm_run(struct vcpu *v, struct vm_exit *exit)
+{
+	struct svm_vcpu *s = svm_vcpu(v);
+	struct svm_pcpu *sp = s->here;
+	struct pcpu *p = sp->pcpu;
+	struct vmcb *b = s->vmcb;
+	uint64_t flush_gen;
+	bool rare;
+
+	registers_in(v, b);
+	/* Either p2m_flush() sees us inside and kicks, or we see its new generation. */
+	atomic_store_explicit(&p->in_guest, v, memory_order_seq_cst);
+	flush_gen = atomic_load_explicit(&v->domain->p2m.flush_gen, memory_order_seq_cst);
+	if (unlikely(flush_gen != s->flush_gen || s->asid_gen != sp->asid_gen))
+		new_translations(s, flush_gen);
+	rare = b->tlb_control | b->event_inj | (b->int_ctl & INT_IRQ) | s->nmi_masked;
+
+	set_spec_ctrl(MSR_SPEC_CTRL, s->spec_ctrl);
+	set_spec_ctrl(MSR_VIRT_SPEC, s->virt_spec_ctrl);
+	svm_enter(s->vmcb_pa, v->regs.gpr, sp->host_vmcb);
+	if (unlikely(s->spec_ctrl))
+		insn_wrmsr(MSR_SPEC_CTRL, 0);
+	if (unlikely(s->virt_spec_ctrl))
+		insn_wrmsr(MSR_VIRT_SPEC, 0);
+
+	atomic_store_explicit(&p->in_guest, NULL, memory_order_release);
+	b->clean = CLEAN_ALL;
+	if (unlikely(rare || (b->exit_int_info & EVENT_VALID)))
+		after_exit(s);
+	registers_out(v, b);
+	svm_decode_exit(v, exit);
+}
+
+/* --- Events ------------------------------------------------------------- */
+
+/* Not after the instruction was completed here. */
+static bool in_shadow(const struct vcpu *v, const struct vmcb *b)
+{
+	return (b->int_shadow & 1) && b->rip == v->regs.rip;
+}
+
+static bool svm_event_pending(struct vcpu *v)
+{
+	return svm_vcpu(v)->vmcb->event_inj & EVENT_VALID;
+}
+
+static bool svm_can_interrupt(struct vcpu *v)
+{
+	const struct vmcb *b = svm_vcpu(v)->vmcb;
+
+	return (v->regs.rflags & RFLAGS_IF) && !in_shadow(v, b) && !(b->event_inj & EVENT_VALID);
+}
+
+static bool svm_can_nmi(struct vcpu *v)
+{
+	const struct svm_vcpu *s = svm_vcpu(v);
+
+	return !s->nmi_masked && !in_shadow(v, s->vmcb) && !(s->vmcb->event_inj & EVENT_VALID);
+}
+
+static void svm_inject(struct vcpu *v, enum event_type type, uint8_t vector, bool has_error,
+		       uint32_t error)
+{
+	struct svm_vcpu *s = svm_vcpu(v);
+	struct vmcb *b = s->vmcb;
+
+	b->event_inj = vector | (uint32_t)type << EVENT_TYPE_SHIFT | EVENT_VALID |
+		(has_error ? EVENT_HAS_ERROR : 0);
+	b->event_error = error;
+	if (type == EVENT_NMI) {
+		s->nmi_masked = true;
+		s->nmi_iret = false;
+		b->intercept[VMCB_MISC1] |= I1_IRET;
+		b->clean &= ~CLEAN_INTERCEPTS;
+	}
+}
+
+static void svm_irq_window(struct vcpu *v, unsigned int prio)
+{
+	struct vmcb *b = svm_vcpu(v)->vmcb;
+
+	b->int_ctl = (b->int_ctl & ~INT_PRIO_MASK) | INT_IRQ | prio << INT_PRIO_SHIFT;
+	b->intercept[VMCB_MISC1] |= I1_VINTR;
+	b->clean &= ~(CLEAN_TPR | CLEAN_INTERCEPTS);
+}
+
+/* --- Small things ------------------------------------------------------- */
+
+static uint8_t svm_get_cpl(struct vcpu *v)
+{
+	return svm_vcpu(v)->vmcb->cpl;
+}
+
+static enum insn_mode svm_get_code(struct vcpu *v, gva_t *ip)
+{
+	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	struct guest_segment cs = { .attr = b->cs.attr, .base = b->cs.base };
+
+	return cpu_code(b->cr0, b->efer, &cs, &v->regs, ip);
+}
+
+static void svm_set_cr2(struct vcpu *v, uint64_t cr2)
+{
+	struct vmcb *b = svm_vcpu(v)->vmcb;
+
+	b->cr2 = cr2;
+	b->clean &= ~CLEAN_CR2;
+}
+
+static void svm_set_tsc_offset(struct vcpu *v, uint64_t offset)
+{
+	struct vmcb *b = svm_vcpu(v)->vmcb;
+
+	b->tsc_offset = offset;
+	b->clean &= ~CLEAN_INTERCEPTS;
+}
+
+const struct cpu_ops svm_ops = {
+	.name = "AMD-V",
+	.pcpu_init = svm_pcpu_init,
+	.vcpu_init = svm_vcpu_init,
+	.vcpu_destroy = svm_vcpu_destroy,
+	.load = svm_load,
+	.save = svm_save,
+	.run = svm_run,
+	.get_system = svm_get_system,
+	.set_system = svm_set_system,
+	.get_paging = svm_get_paging,
+	.get_segment = svm_get_segment,
+	.get_code = svm_get_code,
+	.get_cpl = svm_get_cpl,
+	.set_cr2 = svm_set_cr2,
+	.can_interrupt = svm_can_interrupt,
+	.can_nmi = svm_can_nmi,
+	.event_pending = svm_event_pending,
+	.inject = svm_inject,
+	.irq_window = svm_irq_window,
+	.msr_read = svm_msr_read,
+	.msr_write = svm_msr_write,
+	.set_tsc_offset = svm_set_tsc_offset,
+	.dump = svm_dump,
+	.hypercall_insn = { 0x0f, 0x01, 0xd9 },
+};
