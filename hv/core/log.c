@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The log: a ring of text and the serial console.
+ *
+ * Locks: `busy` covers the ring. It is not a struct spinlock because a line
+ * may come from an NMI or a panic while its holder cannot go on: it is waited
+ * for only so long, and then the line is written all the same.
+ */
+#include "hospes/log.h"
+
+#include <stdatomic.h>
+
+#include "hospes/lib.h"
+#include "hospes/port.h"
+
+#define LINE_MAX 255u
+#define PREFIX_MAX 24u
+#define PATIENCE 1000000u
+
+static char ring[LOG_RING_SIZE];
+static uint64_t head, tail;		/* stream positions: next to write, oldest kept */
+static atomic_bool busy;
+static atomic_bool panicking;
+static atomic_int console_level = LOG_INFO;
+
+static bool ring_lock(void)
+{
+	for (unsigned int i = 0; i < PATIENCE; i++) {
+		if (!atomic_exchange_explicit(&busy, true, memory_order_acquire))
+			return true;
+		if (atomic_load_explicit(&panicking, memory_order_relaxed))
+			break;
+		port_relax();
+	}
+	return false;
+}
+
+static void ring_unlock(bool locked)
+{
+	if (locked)
+		atomic_store_explicit(&busy, false, memory_order_release);
+}
+
+static void ring_append(const char *s, size_t len)
+{
+	bool locked = ring_lock();
+	size_t at = head % LOG_RING_SIZE, first = MIN(len, LOG_RING_SIZE - at);
+
+	memcpy(ring + at, s, first);
+	memcpy(ring, s + first, len - first);
+	head += len;
+	if (head - tail > LOG_RING_SIZE)
+		tail = head - LOG_RING_SIZE;
+	ring_unlock(locked);
+}
+
+void log_vprintf(enum log_level level, const char *fmt, va_list ap)
+{
+	char line[PREFIX_MAX + LINE_MAX + 2];
+	uint64_t us = port_time_ns() / 1000;
+	size_t start, len;
+
+	start = (size_t)hv_snprintf(line, PREFIX_MAX, "[%5lu.%06lu] ", us / 1000000, us % 1000000);
+	len = (size_t)hv_vsnprintf(line + start, LINE_MAX + 1, fmt, ap);
+	len = start + MIN(len, LINE_MAX);
+	/* What a guest chose must not steer the terminal. */
+	for (size_t i = start; i < len; i++) {
+		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
+			line[i] = '?';
+	}
+	line[len] = '\n';
+	ring_append(line, len + 1);
+	if ((int)level > atomic_load_explicit(&console_level, memory_order_relaxed))
+		return;
+	line[len] = '\r';
+	line[len + 1] = '\n';
+	port_console_write(line, len + 2);
+}
+
+void log_printf(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	log_vprintf(level, fmt, ap);
+	va_end(ap);
+}
+
+void log_set_level(enum log_level level)
+{
+	atomic_store_explicit(&console_level, (int)level, memory_order_relaxed);
+}
+
+size_t log_read(uint64_t *pos, char *buf, size_t len)
+{
+	bool locked = ring_lock();
+	size_t at, first;
+
+	*pos = MIN(MAX(*pos, tail), head);
+	len = MIN(len, head - *pos);
+	at = *pos % LOG_RING_SIZE;
+	first = MIN(len, LOG_RING_SIZE - at);
+	memcpy(buf, ring + at, first);
+	memcpy(buf + first, ring, len - first);
+	*pos += len;
+	ring_unlock(locked);
+	return len;
+}
+
+void log_clear(void)
+{
+	bool locked = ring_lock();
+
+	tail = head;
+	ring_unlock(locked);
+}
+
+void log_panic_mode(void)
+{
+	atomic_store_explicit(&panicking, true, memory_order_relaxed);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Start of day on CPU 0: from the boot loader's information to the core.
+ *
+ * Owns: what the boot loader said, constant afterwards.
+ */
+#include "hospes/cmdline.h"
+#include "hospes/log.h"
+#include "hospes/page.h"
+#include "port/metal/metal.h"
+
+#define LOW_MEMORY (1ULL << 20)
+#define BOOT_MAPPED (4ULL << 30)
+
+static struct boot_data boot;
+static struct acpi_info acpi;
+
+/* While the boot page tables are in use everything below 4 GiB can be read. */
+static const void *map_low(paddr_t start, uint64_t len)
+{
+	return range_within(start, len, BOOT_MAPPED) ? port_directmap + start : NULL;
+}
+
+/* What was logged before the options told which serial port to use. */
+static void print_early_log(void)
+{
+	char buf[256];
+	uint64_t pos = 0;
+	size_t n;
+
+	while ((n = log_read(&pos, buf, sizeof(buf))) > 0)
+		port_console_write(buf, n);
+}
+
+/*
+ * The allocator gets RAM less the first megabyte (the trampoline, firmware
+ * that lies about it), the image and the modules, which guests restart from.
+ */
+static void memory_init(void)
+{
+	static struct range_list free;
+	paddr_t end = ranges_end(&boot.ram), table;
+	uint64_t bytes = ALIGN_UP(page_table_bytes(end), PAGE_SIZE);
+
+	ranges_sub(&boot.ram, image_pa(image_start), image_pa(image_end));
+	free = boot.ram;
+	ranges_sub(&free, 0, LOW_MEMORY);
+	for (unsigned int i = 0; i < boot.info.nr_modules; i++) {
+		const struct boot_module *m = &boot.info.modules[i];
+
+		ranges_sub(&free, m->start, m->start + m->size);
+	}
+	paging_init(&boot.ram, &free);
+	table = ranges_take(&free, bytes, MAX_RAM);
+	if (!table)
+		panic("no memory for a frame table of %lu KiB", bytes >> 10);
+	page_init(port_directmap + table, end);
+	for (unsigned int i = 0; i < free.nr; i++)
+		page_add_range(paddr_to_mfn(free.r[i].start),
+			       (free.r[i].end - free.r[i].start) >> PAGE_SHIFT);
+	log_info("%lu of %lu MiB free, %u boot modules",
+		 page_free_count() >> (20 - PAGE_SHIFT), end >> 20, boot.info.nr_modules);
+	if (boot.dropped)
+		log_warn("%u boot modules are not in RAM, or too many: ignored", boot.dropped);
+}
+
+static void __noreturn start_core(void)
+{
+	hospes_start();
+	smp_release();
+	pcpu_main();
+}
+
+void boot_main(uint32_t magic, uint32_t info)
+{
+	void *stack;
+	int rc;
+
+	/* Until the stacks are mapped, what needs one of its own gets half of the boot stack. */
+	for (unsigned int i = 0; i < IST_COUNT; i++)
+		boot_cpu.tss.ist[i] = (uint64_t)boot_stack + BOOT_STACK_SIZE / 2;
+	cpus[0] = &boot_cpu;
+	pcpus[0] = &boot_cpu.core;
+	trap_init();
+	cpu_load(&boot_cpu);
+	rc = boot_parse(&boot, magic, info, map_low, image_pa(image_start), image_pa(image_end));
+	hv_options_parse(boot.info.cmdline);
+	serial_init();
+	print_early_log();
+	if (rc)
+		panic("no boot information: magic %x, %d", magic, rc);
+	log_info("Hospes " HOSPES_VERSION ", started by %s", boot.protocol);
+	if (acpi_parse(&acpi, boot.rsdp, map_low))
+		log_warn("no ACPI tables: one CPU, no power-off");
+	power_init(&acpi);
+	memory_init();
+	stack = cpu_map_stacks(&boot_cpu, 0);
+	apic_init(&acpi);
+	machine_check_init();
+	time_init(&acpi);
+	serial_enable_irq(&acpi);
+	smp_start(&acpi, &boot.ram);
+	paging_audit();
+	run_on_stack(stack, start_core);
+}
+
+/* --- port.h --- */
+
+const struct boot_info *port_boot_info(void)
+{
+	return &boot.info;
+}
+
+const void *port_map_boot(paddr_t start, uint64_t size)
+{
+	return ranges_contain(&boot.ram, start, size) ? port_directmap + start : NULL;
+}

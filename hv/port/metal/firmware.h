@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What boot loaders and firmware hand over, as pure logic: it builds in unit
+ * tests and fuzzers too.
+ *
+ * Context: the boot CPU, once. Input: every table is taken for hostile; it
+ * is reached only through a phys_map_fn, and every length is checked against it.
+ */
+#ifndef HOSPES_METAL_FIRMWARE_H
+#define HOSPES_METAL_FIRMWARE_H
+
+#include "hospes/lib.h"
+#include "hospes/port.h"
+
+/* Makes [start, start + len) readable; NULL when that cannot be. */
+typedef const void *(*phys_map_fn)(paddr_t start, uint64_t len);
+
+/* Copies @len bytes out, however they are aligned. */
+static inline bool __must_check phys_read(phys_map_fn map, paddr_t start, void *to, size_t len)
+{
+	const void *from = map(start, len);
+
+	if (!from)
+		return false;
+	memcpy(to, from, len);
+	return true;
+}
+
+/* --- Ranges of physical memory: page aligned, disjoint ------------------- */
+
+#define MAX_RANGES 128
+#define MAX_RAM (1ULL << 44)	/* frame numbers in struct page have 32 bits */
+
+struct range_list {
+	unsigned int nr;
+	struct range { paddr_t start, end; } r[MAX_RANGES];
+};
+
+/*
+ * Adds the whole pages of [start, end), or takes every page that it touches
+ * out. When the list is full memory is lost, never invented.
+ */
+void ranges_add(struct range_list *l, paddr_t start, paddr_t end);
+void ranges_sub(struct range_list *l, paddr_t start, paddr_t end);
+
+/* Is all of it inside one range? Any input. */
+bool ranges_contain(const struct range_list *l, paddr_t start, uint64_t size);
+
+/* Takes @size bytes (whole pages) that end at or below @limit; 0 when there are none. */
+paddr_t ranges_take(struct range_list *l, uint64_t size, paddr_t limit);
+
+/* The end of the highest range. */
+paddr_t ranges_end(const struct range_list *l);
+
+/* --- Boot protocols ------------------------------------------------------ */
+
+#define BOOT_TEXT_MAX 16384
+
+struct boot_data {
+	struct boot_info info;
+	const char *protocol;
+	paddr_t rsdp;		/* 0: not told */
+	struct range_list ram;	/* less everything the memory map calls otherwise */
+	unsigned int dropped;	/* modules that were outside of RAM or too many */
+	size_t text_used;
+	char text[BOOT_TEXT_MAX];
+};
+
+/*
+ * Reads the information at @info of the protocol that @magic names. Modules
+ * are kept only where they lie in RAM and clear of [image, image_end).
+ * -XEN_EINVAL: unknown protocol, or no memory map.
+ */
+int __must_check boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, phys_map_fn map,
+			    paddr_t image, paddr_t image_end);
+
+/* --- ACPI ---------------------------------------------------------------- */
+
+#define MAX_IOAPICS 8
+
+struct acpi_info {
+	unsigned int nr_cpus;
+	uint32_t apic_id[MAX_PCPUS];	/* enabled CPUs, no duplicates */
+	paddr_t lapic;
+	unsigned int nr_ioapics;
+	struct { paddr_t address; uint32_t gsi_base; } ioapic[MAX_IOAPICS];
+	struct { uint32_t gsi; uint16_t flags; } isa_irq[16];
+	paddr_t hpet;			/* 0: none; the same for the ports below */
+	uint16_t pm_timer;
+	uint16_t reset_port;
+	uint8_t reset_value;
+	uint16_t smi_command;		/* where acpi_enable switches ACPI mode on */
+	uint8_t acpi_enable;
+	uint16_t pm1a_control, pm1b_control;
+	bool has_s5;
+	uint8_t s5_type[2];		/* what powers off, for PM1a and PM1b */
+};
+
+/*
+ * Fills @a from the tables behind @rsdp, or behind the one found in the BIOS
+ * area when @rsdp is 0. What is missing or broken leaves the defaults of a PC.
+ * -XEN_ENODEV: no usable root table.
+ */
+int __must_check acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map);
+
+#endif

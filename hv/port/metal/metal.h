@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the metal port share.
+ *
+ * Order of boot on CPU 0 is boot_main() in boot.c; nothing here may be used
+ * before the step that prepares it.
+ */
+#ifndef HOSPES_METAL_H
+#define HOSPES_METAL_H
+
+#include "hospes/pcpu.h"
+#include "port/metal/firmware.h"
+
+/* --- Linker script and assembly ------------------------------------------ */
+
+#define IMAGE_BASE 0xffffffff80000000UL
+#define BOOT_STACK_SIZE 16384u	/* as in start.S */
+
+extern uint8_t image_start[], text_end[], rodata_end[], image_end[];
+extern uint8_t boot_stack[], trap_stubs[], trampoline[], trampoline_end[];
+extern uint64_t boot_pml4[512];
+extern uint64_t kernel_cr3;	/* what all CPUs run on */
+extern uint64_t ap_stack;	/* for the CPU that is started now */
+
+void run_on_stack(void *top, void (*fn)(void)) __noreturn;
+void boot_main(uint32_t magic, uint32_t info) __noreturn;
+void ap_main(void) __noreturn;
+
+static inline paddr_t image_pa(const void *p) { return (uint64_t)p - IMAGE_BASE; }
+
+/* --- Per-CPU data (smp.c) ------------------------------------------------- */
+
+enum { IST_NMI = 1, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_COUNT };
+
+struct __packed tss {
+	uint32_t reserved0;
+	uint64_t rsp[3], reserved1, ist[7], reserved2;
+	uint16_t reserved3, iomap;
+};
+
+struct cpu {
+	struct cpu *self;		/* at %gs:0 */
+	uint32_t apic_id;
+	bool woken;			/* an interrupt came since port_idle(); this CPU only */
+	atomic_bool kick_pending;	/* an IPI is on its way */
+	atomic_bool online;
+	uint64_t deadline;		/* of port_timer_arm(), ns; this CPU only */
+	uint64_t gdt[5];
+	struct tss tss;
+	struct pcpu core;
+};
+
+extern struct cpu *cpus[MAX_PCPUS];
+
+static inline struct cpu *this_cpu(void)
+{
+	struct cpu *c;
+
+	__asm__("mov %%gs:0, %0" : "=r"(c));
+	return c;
+}
+
+/* Loads GS, GDT, TSS, IDT and the control registers of this CPU. */
+void cpu_load(struct cpu *c);
+/* Makes @c CPU number @nr; maps its stacks and returns the top of the main one. */
+void *cpu_map_stacks(struct cpu *c, unsigned int nr);
+/* Starts the other CPUs; each waits until smp_release(). Wipes the boot page tables. */
+void smp_start(const struct acpi_info *acpi, const struct range_list *ram);
+void smp_release(void);
+/* Is [va, va + 16) on a stack? */
+bool is_stack(uint64_t va);
+
+/* --- Page tables (paging.c) ----------------------------------------------- */
+
+#define PTE_PRESENT 0x01UL
+#define PTE_WRITE 0x02UL
+#define PTE_UNCACHED 0x18UL
+#define PTE_LARGE 0x80UL
+#define PTE_NX (1UL << 63)
+
+#define STACKS_BASE 0xffffffffa0000000UL
+#define STACK_SLOT 0x10000UL		/* per CPU, guard pages included */
+
+/* Takes pages from @free and switches to the final page tables. */
+void paging_init(const struct range_list *ram, struct range_list *free);
+void map_pages(uint64_t va, paddr_t pa, uint64_t len, uint64_t flags);
+/* Maps device registers. */
+volatile void *map_device(paddr_t pa, uint64_t len);
+/* Walks the live tables and logs what it found. */
+void paging_audit(void);
+
+/* --- Interrupt controllers (apic.c) --------------------------------------- */
+
+enum { VECTOR_TIMER = 0xf0, VECTOR_SERIAL, VECTOR_KICK, VECTOR_SPURIOUS = 0xff };
+enum { ICR_NMI = 0x4400, ICR_INIT = 0x4500, ICR_STARTUP = 0x4600, ICR_OTHERS = 0xc0000 };
+
+extern struct cpu boot_cpu;
+
+void apic_init(const struct acpi_info *acpi);
+/* On each CPU; the mode bits of the timer's vector entry. */
+void lapic_enable(uint32_t timer_mode);
+uint32_t lapic_id(void);
+void lapic_eoi(void);
+void lapic_send(uint32_t apic_id, uint32_t icr);
+/* The one-shot timer: counts 2^32 - 1 down at most. */
+void lapic_timer_set(uint32_t count);
+uint32_t lapic_timer_count(void);
+/* Sends an ISA interrupt to CPU 0. */
+void isa_irq_enable(const struct acpi_info *acpi, unsigned int irq, uint8_t vector);
+
+/* --- Time, serial line, traps, power -------------------------------------- */
+
+void time_init(const struct acpi_info *acpi);
+void time_init_cpu(void);
+void time_interrupt(void);
+void delay_us(uint64_t us);
+
+void serial_init(void);
+void serial_enable_irq(const struct acpi_info *acpi);
+void serial_interrupt(void);
+
+struct trap_frame {
+	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+	uint64_t vector, error, rip, cs, rflags, rsp, ss;
+};
+
+void trap_init(void);
+void idt_load(void);
+void trap_handler(struct trap_frame *f);
+void machine_check_init(void);
+void halt_forever(void) __noreturn;
+void power_init(const struct acpi_info *acpi);
+
+/* --- Instructions ---------------------------------------------------------- */
+
+static inline uint8_t inb(uint16_t port)
+{
+	uint8_t v;
+
+	__asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
+	return v;
+}
+
+static inline uint16_t inw(uint16_t port)
+{
+	uint16_t v;
+
+	__asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(port));
+	return v;
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+	uint32_t v;
+
+	__asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
+	return v;
+}
+
+static inline void outb(uint16_t port, uint8_t v)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));
+}
+
+static inline void outw(uint16_t port, uint16_t v)
+{
+	__asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port));
+}
+
+/* One window in which pending interrupts are served. */
+static inline void interrupt_window(void)
+{
+	__asm__ volatile("sti; nop; cli" : : : "memory");
+}
+
+#define write_crx(nr, v) __asm__ volatile("mov %0, %%cr" #nr : : "r"((uint64_t)(v)) : "memory")
+
+static inline uint64_t rdtsc(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+	return (uint64_t)hi << 32 | lo;
+}
+
+#endif

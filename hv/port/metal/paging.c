@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hypervisor's own page tables: the image with the rights its sections
+ * need, RAM in the direct map less the image, device registers, stacks.
+ *
+ * Owns: the tables behind kernel_cr3. They change during boot only, on CPU 0.
+ */
+#include "hospes/abi.h"
+#include "hospes/cpu_insn.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+#include "hospes/page.h"
+#include "port/metal/metal.h"
+
+#define DIRECTMAP 0xffff800000000000UL
+#define DEVICES_BASE 0xffffffffc0000000UL
+#define BOOT_MAPPED (4ULL << 30)	/* what the boot page tables reach */
+
+#define PTE_ADDRESS 0x000ffffffffff000UL
+#define LEVELS 4
+
+uint8_t *port_directmap = (uint8_t *)DIRECTMAP;
+uint64_t kernel_cr3;
+
+static struct range_list *early;	/* where tables come from before page.h works */
+static uint64_t devices_next = DEVICES_BASE;
+
+static uint64_t *table_at(uint64_t entry)
+{
+	return mfn_to_virt(paddr_to_mfn(entry & PTE_ADDRESS));
+}
+
+static paddr_t new_table(void)
+{
+	paddr_t pa;
+
+	if (!early) {
+		void *va = hv_alloc_pages(PAGE_ORDER_4K);
+
+		if (!va)
+			panic("no memory for page tables");
+		return mfn_to_paddr(virt_to_mfn(va));
+	}
+	pa = ranges_take(early, PAGE_SIZE, BOOT_MAPPED);
+	if (!pa)
+		panic("no memory for the first page tables");
+	memset(table_at(pa), 0, PAGE_SIZE);
+	return pa;
+}
+
+static unsigned int level_shift(unsigned int level)
+{
+	return PAGE_SHIFT + 9 * (level - 1);
+}
+
+static bool has_1g_pages(void)
+{
+	uint32_t regs[4];
+
+	insn_cpuid(0x80000001, 0, regs);
+	return regs[CPUID_EDX] & (1u << 26);
+}
+
+/* The largest page that starts at both addresses and fits. */
+static unsigned int leaf_level(uint64_t va, paddr_t pa, uint64_t len)
+{
+	unsigned int level = has_1g_pages() ? 3 : 2;
+
+	while (level > 1 && (((va | pa) & ((1UL << level_shift(level)) - 1)) ||
+			     len < 1UL << level_shift(level)))
+		level--;
+	return level;
+}
+
+void map_pages(uint64_t va, paddr_t pa, uint64_t len, uint64_t flags)
+{
+	while (len) {
+		unsigned int leaf = leaf_level(va, pa, len);
+		uint64_t *e = NULL, *table = table_at(kernel_cr3);
+
+		for (unsigned int level = LEVELS; level >= leaf; level--) {
+			e = &table[va >> level_shift(level) & 511];
+			if (level == leaf)
+				break;
+			if (!*e)
+				*e = new_table() | PTE_PRESENT | PTE_WRITE;
+			table = table_at(*e);
+		}
+		*e = pa | flags | PTE_PRESENT | (leaf > 1 ? PTE_LARGE : 0);
+		va += 1UL << level_shift(leaf);
+		pa += 1UL << level_shift(leaf);
+		len -= 1UL << level_shift(leaf);
+	}
+}
+
+static void map_image(const uint8_t *start, const uint8_t *end, uint64_t flags)
+{
+	map_pages((uint64_t)start, image_pa(start), ALIGN_UP((uint64_t)(end - start), PAGE_SIZE),
+		  flags);
+}
+
+void paging_init(const struct range_list *ram, struct range_list *free)
+{
+	const uint8_t *rodata = (const uint8_t *)ALIGN_UP((uint64_t)text_end, PAGE_SIZE);
+
+	early = free;
+	kernel_cr3 = new_table();
+	for (unsigned int i = 0; i < ram->nr; i++)
+		map_pages(DIRECTMAP + ram->r[i].start, ram->r[i].start,
+			  ram->r[i].end - ram->r[i].start, PTE_WRITE | PTE_NX);
+	map_image(image_start, text_end, 0);
+	map_image(rodata, rodata_end, PTE_NX);
+	map_image(rodata_end, image_end, PTE_WRITE | PTE_NX);
+	write_crx(3, kernel_cr3);
+	early = NULL;
+}
+
+volatile void *map_device(paddr_t pa, uint64_t len)
+{
+	uint64_t offset = pa & ~PAGE_MASK, va = devices_next;
+
+	len = ALIGN_UP(offset + len, PAGE_SIZE);
+	map_pages(va, pa - offset, len, PTE_WRITE | PTE_NX | PTE_UNCACHED);
+	devices_next += len;
+	return (volatile void *)(va + offset);
+}
+
+struct audit {
+	unsigned int mappings, exec_writable, text_writable;
+};
+
+static void audit_table(struct audit *a, const uint64_t *table, unsigned int level, bool write,
+			bool exec)
+{
+	for (unsigned int i = 0; i < 512; i++) {
+		uint64_t e = table[i];
+		bool w = write && e & PTE_WRITE, x = exec && !(e & PTE_NX);
+		paddr_t pa = e & PTE_ADDRESS & ~((1UL << level_shift(level)) - 1);
+
+		if (!(e & PTE_PRESENT))
+			continue;
+		if (level > 1 && !(e & PTE_LARGE)) {
+			audit_table(a, table_at(e), level - 1, w, x);
+			continue;
+		}
+		a->mappings++;
+		a->exec_writable += w && x;
+		a->text_writable += w && pa < image_pa(rodata_end) &&
+				    pa + (1UL << level_shift(level)) > image_pa(image_start);
+	}
+}
+
+void paging_audit(void)
+{
+	struct audit a = { 0 };
+
+	audit_table(&a, table_at(insn_read_cr3()), LEVELS, true, true);
+	log_printf(a.exec_writable || a.text_writable ? LOG_ERR : LOG_INFO,
+		   "page table audit: %u mappings, %u writable and executable, "
+		   "%u writable over code or constants",
+		   a.mappings, a.exec_writable, a.text_writable);
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Time: the TSC, its frequency measured once against a clock of known
+ * frequency, and one deadline per CPU on the local APIC's timer.
+ *
+ * Owns: the scales below, constant after boot.
+ */
+#include "hospes/cpu_insn.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+#include "hospes/timer.h"
+#include "port/metal/metal.h"
+
+#define CALIBRATE_US 10000u
+#define SAMPLES 8u
+#define NO_DEADLINE UINT64_MAX
+#define NS_MAX (1ULL << 62)
+
+#define MSR_TSC_DEADLINE 0x6e0
+#define LVT_TSC_DEADLINE (2u << 17)
+
+#define PIT_HZ 1193182u
+#define PM_TIMER_HZ 3579545u
+#define FEMTO 1000000000000000ULL
+
+/* ns = ((tsc - base) shifted by shift) * mul >> 32, as in pvclock. */
+static struct {
+	uint64_t base;
+	uint32_t mul;
+	int8_t shift;
+	uint64_t khz;
+} tsc;
+
+static bool has_deadline;		/* the timer compares with the TSC by itself */
+static uint64_t timer_scale;		/* otherwise: its ticks per ns, 32 fraction bits */
+static uint64_t wallclock_base;
+
+/* --- A clock of known frequency --- */
+
+struct reference {
+	const char *name;
+	uint32_t (*read)(void);
+	uint64_t hz;
+	uint32_t mask;
+};
+
+static volatile uint32_t *hpet;
+static uint16_t pm_timer;
+
+static uint32_t hpet_read(void)
+{
+	return hpet[0xf0 / 4];
+}
+
+static uint32_t pm_timer_read(void)
+{
+	return inl(pm_timer);
+}
+
+static uint32_t pit_read(void)
+{
+	uint32_t count;
+
+	outb(0x43, 0);			/* latch counter 0, which counts down */
+	count = inb(0x40);
+	return 0u - (count | (uint32_t)inb(0x40) << 8);
+}
+
+static struct reference find_reference(const struct acpi_info *acpi)
+{
+	if (acpi->hpet) {
+		hpet = map_device(acpi->hpet, 0x400);
+		if (hpet[1] && hpet[1] <= 100000000) {	/* its period in fs */
+			hpet[0x10 / 4] |= 1;
+			return (struct reference){ "HPET", hpet_read, FEMTO / hpet[1], ~0u };
+		}
+	}
+	pm_timer = acpi->pm_timer;
+	if (pm_timer)
+		return (struct reference){ "PM timer", pm_timer_read, PM_TIMER_HZ, 0xffffff };
+	outb(0x43, 0x34);		/* counter 0, from 65536 down, again and again */
+	outb(0x40, 0);
+	outb(0x40, 0);
+	return (struct reference){ "PIT", pit_read, PIT_HZ, 0xffff };
+}
+
+struct sample {
+	uint64_t tsc;
+	uint32_t ref;
+};
+
+/* The pair that was read in the shortest time: nothing came between its halves. */
+static struct sample take_sample(const struct reference *ref)
+{
+	uint64_t best = UINT64_MAX;
+	struct sample s = { 0 };
+
+	for (unsigned int i = 0; i < SAMPLES; i++) {
+		uint64_t before = rdtsc();
+		uint32_t now = ref->read();
+		uint64_t took = rdtsc() - before;
+
+		if (took < best) {
+			best = took;
+			s = (struct sample){ before + took / 2, now };
+		}
+	}
+	return s;
+}
+
+static void set_scale(uint64_t khz)
+{
+	uint64_t n = 1000000ULL << 32;
+
+	tsc.khz = khz;
+	for (; n / khz >> 32; n >>= 1)
+		tsc.shift++;
+	for (; !(n / khz >> 31); n <<= 1)
+		tsc.shift--;
+	tsc.mul = (uint32_t)(n / khz);
+}
+
+static void calibrate(const struct reference *ref)
+{
+	uint32_t wanted = (uint32_t)(ref->hz * CALIBRATE_US / 1000000), ticks, count;
+	struct sample first, last;
+
+	first = take_sample(ref);
+	lapic_timer_set(UINT32_MAX);
+	while (((ref->read() - first.ref) & ref->mask) < wanted)
+		port_relax();
+	count = UINT32_MAX - lapic_timer_count();
+	last = take_sample(ref);
+	lapic_timer_set(0);
+	ticks = (last.ref - first.ref) & ref->mask;
+	set_scale((last.tsc - first.tsc) * ref->hz / (ticks * 1000ULL));
+	tsc.base = first.tsc;
+	/* The APIC's timer ran for the loop alone, which is close enough: early means again. */
+	timer_scale = ((uint64_t)count << 32) / (CALIBRATE_US * 1000);
+}
+
+/* --- Wall clock --- */
+
+static uint8_t cmos(uint8_t reg)
+{
+	outb(0x70, reg);
+	return inb(0x71);
+}
+
+static uint64_t days_since_1970(uint64_t y, uint64_t m, uint64_t d)
+{
+	/* Years from March on, so that the leap day comes last. */
+	y -= m <= 2;
+	m = (m + 9) % 12;
+	return y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + d - 719469;
+}
+
+static uint64_t rtc_seconds(void)
+{
+	static const uint8_t regs[] = { 0, 2, 4, 7, 8, 9 };
+	uint64_t v[ARRAY_SIZE(regs)], again[ARRAY_SIZE(regs)];
+	uint8_t mode = cmos(0x0b);
+	unsigned int tries = 0;
+	bool pm;
+
+	/* Two equal readings in a row: no update came between them. */
+	do {
+		memcpy(again, v, sizeof(v));
+		for (unsigned int i = 0; i < ARRAY_SIZE(regs); i++)
+			v[i] = cmos(regs[i]);
+	} while (!tries++ || (memcmp(v, again, sizeof(v)) && tries < 100));
+	pm = !(mode & 2) && v[2] & 0x80;
+	v[2] &= mode & 2 ? 0xff : 0x7f;
+	for (unsigned int i = 0; !(mode & 4) && i < ARRAY_SIZE(regs); i++)
+		v[i] = (v[i] >> 4) * 10 + (v[i] & 15);
+	if (!(mode & 2))
+		v[2] = v[2] % 12 + (pm ? 12 : 0);
+	return days_since_1970(2000 + v[5], v[4], v[3]) * 86400 + v[2] * 3600 + v[1] * 60 + v[0];
+}
+
+/* --- Boot and interrupt --- */
+
+void time_init_cpu(void)
+{
+	lapic_enable(has_deadline ? LVT_TSC_DEADLINE : 0);
+	/* The first deadline must not overtake the change of mode. */
+	__asm__ volatile("mfence" : : : "memory");
+}
+
+void time_init(const struct acpi_info *acpi)
+{
+	struct reference ref = find_reference(acpi);
+	uint32_t regs[4];
+
+	calibrate(&ref);
+	insn_cpuid(1, 0, regs);
+	has_deadline = regs[CPUID_ECX] & (1u << 24);
+	time_init_cpu();
+	wallclock_base = rtc_seconds() * 1000000000ULL - port_time_ns();
+	log_info("TSC at %lu kHz by the %s, %s timer", tsc.khz, ref.name,
+		 has_deadline ? "TSC deadline" : "APIC");
+}
+
+/* The timer's own scale is rough: it may fire a little early. */
+void time_interrupt(void)
+{
+	struct cpu *c = this_cpu();
+
+	if (c->deadline > port_time_ns()) {
+		port_timer_arm(c->deadline);
+		return;
+	}
+	c->deadline = NO_DEADLINE;
+	timer_interrupt();
+}
+
+void delay_us(uint64_t us)
+{
+	uint64_t end = rdtsc() + us * tsc.khz / 1000;
+
+	while (rdtsc() < end)
+		port_relax();
+}
+
+/* --- port.h --- */
+
+uint64_t port_tsc(void)
+{
+	return rdtsc();
+}
+
+uint64_t port_tsc_khz(void)
+{
+	return tsc.khz;
+}
+
+uint64_t port_tsc_to_ns(uint64_t t)
+{
+	uint64_t d = t > tsc.base ? t - tsc.base : 0;
+
+	d = tsc.shift < 0 ? d >> -tsc.shift : d << tsc.shift;
+	return (uint64_t)((unsigned __int128)d * tsc.mul >> 32);
+}
+
+uint64_t port_time_ns(void)
+{
+	return port_tsc_to_ns(rdtsc());
+}
+
+/* The first TSC value at which port_tsc_to_ns() is no less than @ns. */
+uint64_t port_ns_to_tsc(uint64_t ns)
+{
+	uint64_t d, rest;
+
+	if (ns >= NS_MAX)
+		return UINT64_MAX;
+	/* (ns << 32) / mul, rounded up; the quotient fits because mul has its top bit set. */
+	__asm__("divq %4" : "=a"(d), "=d"(rest)
+		: "a"(ns << 32), "d"(ns >> 32), "r"((uint64_t)tsc.mul));
+	d += rest != 0;
+	if (tsc.shift < 0)
+		d <<= -tsc.shift;
+	else
+		d = (d + (1ULL << tsc.shift) - 1) >> tsc.shift;
+	return d + tsc.base;
+}
+
+void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)
+{
+	*tsc_base = tsc.base;
+	*mul = tsc.mul;
+	*shift = tsc.shift;
+}
+
+uint64_t port_wallclock_base_ns(void)
+{
+	return wallclock_base;
+}
+
+void port_timer_arm(uint64_t ns)
+{
+	uint64_t now, ticks;
+
+	this_cpu()->deadline = ns;
+	if (has_deadline) {
+		/* 0 would disarm; a time long past fires at once. */
+		insn_wrmsr(MSR_TSC_DEADLINE, ns == NO_DEADLINE ? 0 : port_ns_to_tsc(ns));
+		return;
+	}
+	if (ns == NO_DEADLINE) {
+		lapic_timer_set(0);
+		return;
+	}
+	now = port_time_ns();
+	ticks = ns > now ? (uint64_t)((unsigned __int128)(ns - now) * timer_scale >> 32) : 0;
+	lapic_timer_set((uint32_t)MIN(ticks + 1, UINT32_MAX));
+}
