@@ -26,6 +26,12 @@ void console_input_ready(void);
 /* Softirq on CPU 0: reads the line, feeds the focus or the key menu. */
 void console_poll(void);
 
+/* To the serial line, not to the log: answers to the operator. Any context. */
+void console_printf(const char *fmt, ...) __printf(1, 2);
+
+/* One key for the menu, from console_poll(). */
+void key_press(char key);
+
 /* Key menu: registers a one-key command with a line of help. */
 void key_register(char key, const char *help, void (*handler)(void));
 

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest consoles on the serial line. See console.h.
+ *
+ * The guest with the focus has the line to itself, byte by byte. Lines of the
+ * others, and of every guest's debug port, appear whole with the guest's name
+ * in front; what the focus had on its unfinished line is then shown again.
+ *
+ * The ring's page belongs to the guest: our own indices are the truth, its
+ * are read once and checked, and one notification costs at most one ring.
+ */
+#include "hospes/console.h"
+
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+#include "hospes/pcpu.h"
+
+#define LINE_SIZE 240u
+#define CTRL_A 1
+#define ESCAPES 3u	/* so many in a row move the focus */
+
+struct line {
+	size_t len;
+	char text[LINE_SIZE];
+};
+
+struct console_ring {
+	struct domain *domain;		/* borrowed: detached before it goes */
+	struct console_ring *next;
+	struct guest_pin pin;
+	uint32_t port;
+	uint32_t out_cons, in_prod;	/* never read back from the page */
+	bool wake;			/* the guest is to be told at the next poll */
+	struct line out, debug;		/* unfinished lines of ring and debug port */
+};
+
+static struct {
+	struct spinlock lock;		/* all below, and every ring */
+	struct console_ring *first, *focus;	/* focus NULL: the hypervisor */
+	bool chosen;			/* the operator gave the hypervisor the focus */
+	unsigned int escapes;		/* CPU 0 */
+} mux = { .lock = SPINLOCK(LOCK_MUX) };
+
+/* --- Output --------------------------------------------------------------- */
+
+static void write_line(const struct console_ring *r, const struct line *l)
+{
+	const struct line *open = mux.focus ? &mux.focus->out : NULL;
+	char text[LINE_SIZE + sizeof(r->domain->name) + 8];
+	int len;
+
+	len = hv_snprintf(text, sizeof(text), "%s%s| %.*s\n", open && open->len ? "\n" : "",
+			  r->domain->name, (int)l->len, l->text);
+	port_console_write(text, (size_t)len);
+	if (open && open->len && l != open)
+		port_console_write(open->text, open->len);
+}
+
+/* Collects printable characters; a whole line is shown when it ends or does not fit. */
+static void line_add(const struct console_ring *r, struct line *l, char c)
+{
+	if (c == '\t' || (uint8_t)c >= ' ')
+		l->text[l->len++] = c;
+	if (c == '\n' || l->len == LINE_SIZE) {
+		write_line(r, l);
+		l->len = 0;
+	}
+}
+
+/* Output of the focus: it has been written already, and is only remembered. */
+static void line_track(struct line *l, char c)
+{
+	if (c == '\n')
+		l->len = 0;
+	else if (c != '\r' && l->len < LINE_SIZE)
+		l->text[l->len++] = c;
+}
+
+static void ring_output(struct console_ring *r, const char *buf, size_t len)
+{
+	if (r == mux.focus)
+		port_console_write(buf, len);
+	for (size_t i = 0; i < len; i++) {
+		if (r == mux.focus)
+			line_track(&r->out, buf[i]);
+		else
+			line_add(r, &r->out, buf[i]);
+	}
+}
+
+static void ring_drain(struct console_ring *r)
+{
+	struct xencons_interface *page = r->pin.va;
+	uint32_t prod = __atomic_load_n(&page->out_prod, __ATOMIC_ACQUIRE);
+	uint32_t used = prod - r->out_cons;
+	char buf[256];
+
+	if (used > sizeof(page->out)) {		/* nonsense: begin anew from there */
+		r->out_cons = prod;
+		used = 0;
+	}
+	/* A guest that waits for room saw the ring full, and wants to be told. */
+	if (used == sizeof(page->out)) {
+		r->wake = true;
+		softirq_raise(0, SOFTIRQ_CONSOLE);
+	}
+	while (used) {
+		uint32_t at = r->out_cons % sizeof(page->out);
+		uint32_t n = MIN(used, (uint32_t)(sizeof(page->out) - at));
+
+		n = MIN(n, (uint32_t)sizeof(buf));
+		memcpy(buf, page->out + at, n);
+		ring_output(r, buf, n);
+		r->out_cons += n;
+		used -= n;
+	}
+	__atomic_store_n(&page->out_cons, r->out_cons, __ATOMIC_RELEASE);
+}
+
+/* The guest's event: runs under its event lock. */
+static void ring_notify(struct domain *d, uint32_t port)
+{
+	(void)port;
+	spin_lock(&mux.lock);
+	if (d->console)
+		ring_drain(d->console);
+	spin_unlock(&mux.lock);
+}
+
+void console_debug_byte(struct domain *d, uint8_t c)
+{
+	spin_lock(&mux.lock);
+	if (d->console)
+		line_add(d->console, &d->console->debug, (char)c);
+	spin_unlock(&mux.lock);
+}
+
+void console_printf(const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+	int len;
+
+	va_start(ap, fmt);
+	len = hv_vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	port_console_write(text, MIN((size_t)len, sizeof(text) - 1));
+}
+
+/* --- Focus and input ------------------------------------------------------ */
+
+static void focus_set(struct console_ring *r)
+{
+	if (mux.focus && mux.focus->out.len)
+		port_console_write("\n", 1);
+	mux.focus = r;
+	console_printf("*** console of %s (Ctrl-A three times: next%s) ***\n",
+		       r ? r->domain->name : "the hypervisor", r ? "" : "; h: help");
+	if (r)
+		port_console_write(r->out.text, r->out.len);
+}
+
+static void focus_next(void)
+{
+	spin_lock(&mux.lock);
+	focus_set(mux.focus ? mux.focus->next : mux.first);
+	mux.chosen = !mux.focus;
+	spin_unlock(&mux.lock);
+}
+
+/* What does not fit is lost, as on any serial line. */
+static void ring_input(struct console_ring *r, char c)
+{
+	struct xencons_interface *page = r->pin.va;
+	uint32_t cons = __atomic_load_n(&page->in_cons, __ATOMIC_ACQUIRE);
+
+	if (r->in_prod - cons >= sizeof(page->in))
+		return;
+	page->in[r->in_prod % sizeof(page->in)] = c;
+	__atomic_store_n(&page->in_prod, ++r->in_prod, __ATOMIC_RELEASE);
+	r->wake = true;
+}
+
+static void input(char c)
+{
+	bool menu;
+
+	spin_lock(&mux.lock);
+	menu = !mux.focus;
+	if (mux.focus)
+		ring_input(mux.focus, c);
+	spin_unlock(&mux.lock);
+	if (menu)
+		key_press(c);
+}
+
+/* Ctrl-A waits for the key behind it: fewer in a row are the guest's. */
+static void input_key(char c)
+{
+	if (c == CTRL_A) {
+		if (++mux.escapes < ESCAPES)
+			return;
+		mux.escapes = 0;
+		focus_next();
+		return;
+	}
+	for (; mux.escapes; mux.escapes--)
+		input(CTRL_A);
+	input(c);
+}
+
+/* The domain of a ring that has news for its guest, with a reference, or NULL. */
+static struct domain *next_wake(uint32_t *port)
+{
+	struct domain *d = NULL;
+
+	spin_lock(&mux.lock);
+	for (struct console_ring *r = mux.first; r && !d; r = r->next) {
+		if (!r->wake)
+			continue;
+		r->wake = false;
+		*port = r->port;
+		d = r->domain;
+		domain_get(d);
+	}
+	spin_unlock(&mux.lock);
+	return d;
+}
+
+void console_input_ready(void)
+{
+	softirq_raise(0, SOFTIRQ_CONSOLE);
+}
+
+void console_poll(void)
+{
+	struct domain *d;
+	uint32_t port;
+	int c;
+
+	while ((c = port_console_read()) >= 0)
+		input_key((char)c);
+	while ((d = next_wake(&port))) {
+		evtchn_notify_guest(d, port);
+		domain_put(d);
+	}
+}
+
+/* --- Life ------------------------------------------------------------------ */
+
+int console_attach(struct domain *d, gfn_t gfn)
+{
+	struct console_ring *r = hv_alloc(sizeof(*r)), **p;
+	int rc = -XEN_ENOMEM;
+
+	if (!r)
+		return rc;
+	r->domain = d;
+	rc = guest_pin(d, gfn, &r->pin);
+	if (rc)
+		goto err_free;
+	rc = evtchn_alloc_hv(d, ring_notify);
+	if (rc < 0)
+		goto err_unpin;
+	r->port = (uint32_t)rc;
+	spin_lock(&d->lock);
+	d->params[HVM_PARAM_CONSOLE_PFN] = gfn.v;
+	d->params[HVM_PARAM_CONSOLE_EVTCHN] = r->port;
+	spin_unlock(&d->lock);
+	spin_lock(&mux.lock);
+	d->console = r;
+	for (p = &mux.first; *p; p = &(*p)->next)
+		;
+	*p = r;
+	if (!mux.focus && !mux.chosen)
+		focus_set(r);
+	spin_unlock(&mux.lock);
+	return 0;
+
+err_unpin:
+	guest_unpin(&r->pin);
+err_free:
+	hv_free(r);
+	return rc;
+}
+
+void console_detach(struct domain *d)
+{
+	struct console_ring *r, **p;
+
+	spin_lock(&mux.lock);
+	r = d->console;
+	d->console = NULL;
+	if (r) {
+		ring_drain(r);
+		if (r->debug.len)
+			write_line(r, &r->debug);
+		if (r->out.len && r != mux.focus)
+			write_line(r, &r->out);
+		for (p = &mux.first; *p != r; p = &(*p)->next)
+			;
+		*p = r->next;
+		if (r == mux.focus)
+			focus_set(r->next ? r->next : mux.first);
+	}
+	spin_unlock(&mux.lock);
+	if (r)
+		guest_unpin(&r->pin);
+	hv_free(r);
+}

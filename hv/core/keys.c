@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The key menu: what the hypervisor does on single keys while it has the
+ * console's focus.
+ *
+ * Context: SOFTIRQ_CONSOLE on CPU 0, no lock held. Counters of other CPUs are
+ * read as they are: a line of a menu may be a moment old.
+ */
+#include "hospes/console.h"
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+
+#define KEYS_MAX 32u
+#define MIB_SHIFT (20 - PAGE_SHIFT)
+
+static const char *const exit_names[EXIT_KIND_COUNT] = {
+	"interrupt", "nmi", "hypercall", "cpuid", "rdmsr", "wrmsr", "io", "npf", "hlt", "pause",
+	"window", "shutdown", "wbinvd", "xsetbv", "rdpmc", "mwait", "undefined", "exception",
+	"task", "cr", "invalid", "unknown",
+};
+
+static struct {
+	unsigned int nr;
+	struct { char key; const char *help; void (*handler)(void); } key[KEYS_MAX];
+	bool choosing;		/* the next key names a domain to crash */
+} menu;
+
+static void show_domain(struct domain *d, void *data)
+{
+	uint64_t ns = 0;
+
+	(void)data;
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
+		ns += d->vcpus[i]->runstate.time[RUNSTATE_running];
+	console_printf("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
+		       domain_is_dying(d) ? "dying" : d->shut_down ? "shutdown" :
+		       d->pause_count ? "paused" : "running",
+		       atomic_load(&d->tot_pages) >> MIB_SHIFT, d->nr_vcpus, ns / 1000000);
+}
+
+static void show_domains(void)
+{
+	domain_for_each(show_domain, NULL);
+}
+
+static void show_vcpu(struct domain *d, void *data)
+{
+	(void)data;
+	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
+		const struct vcpu *v = d->vcpus[i];
+
+		console_printf("%s/%u: CPU %u%s, pause %#x, running %lu ms, waiting %lu ms,"
+			       " blocked %lu ms, rip %#lx\n", d->name, i, v->sched.cpu,
+			       v->sched.running ? " now" : "", atomic_load(&v->pause_flags),
+			       v->runstate.time[RUNSTATE_running] / 1000000,
+			       v->runstate.time[RUNSTATE_runnable] / 1000000,
+			       v->runstate.time[RUNSTATE_blocked] / 1000000, v->regs.rip);
+	}
+}
+
+static void show_vcpus(void)
+{
+	domain_for_each(show_vcpu, NULL);
+}
+
+static void show_exit(struct domain *d, void *data)
+{
+	(void)data;
+	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
+		console_printf("%s/%u:", d->name, i);
+		for (unsigned int kind = 0; kind < EXIT_KIND_COUNT; kind++) {
+			if (d->vcpus[i]->exits[kind])
+				console_printf(" %s %lu", exit_names[kind], d->vcpus[i]->exits[kind]);
+		}
+		console_printf("\n");
+	}
+}
+
+static void show_exits(void)
+{
+	domain_for_each(show_exit, NULL);
+}
+
+static void show_domain_memory(struct domain *d, void *data)
+{
+	(void)data;
+	console_printf("%s: %lu of %lu pages, %u of tables\n", d->name,
+		       atomic_load(&d->tot_pages), d->max_pages, d->p2m.tables);
+}
+
+static void show_memory(void)
+{
+	console_printf("free %lu of %lu MiB\n", page_free_count() >> MIB_SHIFT,
+		       page_total_count() >> MIB_SHIFT);
+	domain_for_each(show_domain_memory, NULL);
+}
+
+static void show_log(void)
+{
+	uint64_t pos = 0;
+	char buf[256];
+	size_t len;
+
+	while ((len = log_read(&pos, buf, sizeof(buf))))
+		port_console_write(buf, len);
+}
+
+static void list_choice(struct domain *d, void *data)
+{
+	unsigned int *nr = data;
+
+	if (*nr < 10)
+		console_printf("%u: %s\n", *nr, d->name);
+	++*nr;
+}
+
+static void crash_ask(void)
+{
+	unsigned int nr = 0;
+
+	domain_for_each(list_choice, &nr);
+	menu.choosing = nr > 0;
+	console_printf(nr ? "Crash which one? Any other key: none.\n" : "There is no guest.\n");
+}
+
+static void crash_chosen(struct domain *d, void *data)
+{
+	if (!(*(unsigned int *)data)--)
+		domain_crash(d, "the operator asked for it");
+}
+
+static void show_help(void);
+
+static const struct {
+	char key;
+	const char *help;
+	void (*handler)(void);
+} built_in[] = {
+	{ 'h', "this help", show_help },
+	{ 'd', "domains: state, memory, CPU time", show_domains },
+	{ 'v', "vCPUs: where they run and for how long", show_vcpus },
+	{ 'e', "exits of each vCPU by reason", show_exits },
+	{ 'm', "memory: free, and of each domain", show_memory },
+	{ 'l', "the hypervisor's log", show_log },
+	{ 'x', "crash a guest", crash_ask },
+	{ 'R', "reboot the machine, at once", port_reboot },
+	{ 'P', "power the machine off, at once", port_poweroff },
+};
+
+static void show_help(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(built_in); i++)
+		console_printf("%c  %s\n", built_in[i].key, built_in[i].help);
+	for (unsigned int i = 0; i < menu.nr; i++)
+		console_printf("%c  %s\n", menu.key[i].key, menu.key[i].help);
+}
+
+void key_register(char key, const char *help, void (*handler)(void))
+{
+	ASSERT(menu.nr < KEYS_MAX);
+	if (menu.nr == KEYS_MAX)
+		return;
+	menu.key[menu.nr].key = key;
+	menu.key[menu.nr].help = help;
+	menu.key[menu.nr++].handler = handler;
+}
+
+void key_press(char key)
+{
+	if (menu.choosing) {
+		unsigned int nr = (unsigned int)(key - '0');
+
+		menu.choosing = false;
+		if (nr < 10)
+			domain_for_each(crash_chosen, &nr);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(built_in); i++) {
+		if (built_in[i].key == key)
+			built_in[i].handler();
+	}
+	for (unsigned int i = 0; i < menu.nr; i++) {
+		if (menu.key[i].key == key)
+			menu.key[i].handler();
+	}
+}

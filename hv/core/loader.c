@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Kernel formats: ELF and bzImage headers. See loader.h.
+ */
+#include "hospes/loader.h"
+
+#include "hospes/lib.h"
+#include "unpack/unpack.h"
+
+/* Fields of the x86 boot protocol's setup header. */
+#define SETUP_SECTS 0x1f1u
+#define SETUP_MAGIC 0x202u	/* "HdrS" */
+#define SETUP_VERSION 0x206u
+#define SETUP_PAYLOAD_OFFSET 0x248u
+#define SETUP_PAYLOAD_LENGTH 0x24cu
+#define SETUP_END 0x264u
+#define VERSION_PAYLOAD 0x0208u	/* the first one that tells where the payload is */
+#define SECTOR 512u
+
+#define EXTRACT ": unpack it with scripts/extract-vmlinux.py and name the result in kernel="
+
+static const struct {
+	char magic[8];
+	uint8_t len;
+	const char *error;
+} payloads[] = {
+	{ XZ_MAGIC, XZ_MAGIC_SIZE, NULL },
+	{ LZ4_MAGIC, LZ4_MAGIC_SIZE, NULL },
+	{ "\x1f\x8b", 2, "the kernel is packed with gzip" EXTRACT },
+	{ "\x28\xb5\x2f\xfd", 4, "the kernel is packed with zstd" EXTRACT },
+	{ "\x89LZO", 4, "the kernel is packed with lzo" EXTRACT },
+	{ "BZh", 3, "the kernel is packed with bzip2" EXTRACT },
+	{ "\x5d\0\0", 3, "the kernel is packed with lzma" EXTRACT },
+};
+
+static const char *parse_elf(uint64_t size, struct kernel_image *k)
+{
+	const char *error = elf_parse(k->file, MIN(size, ELF_HEAD_SIZE), size, &k->elf);
+
+	k->end = k->elf.end;
+	return error ? error : elf_entry(k->file, &k->elf, &k->entry);
+}
+
+static const char *parse_bzimage(uint64_t size, struct kernel_image *k)
+{
+	const uint8_t *setup = k->file;
+	uint64_t sectors = setup[SETUP_SECTS] ? setup[SETUP_SECTS] : 4;
+	const uint8_t *payload;
+
+	if ((setup[SETUP_VERSION] | setup[SETUP_VERSION + 1] << 8) < (int)VERSION_PAYLOAD)
+		return "the bzImage is too old: its header does not name the payload" EXTRACT;
+	k->packed = true;
+	k->payload = (sectors + 1) * SECTOR + load_le32(setup + SETUP_PAYLOAD_OFFSET);
+	k->payload_size = load_le32(setup + SETUP_PAYLOAD_LENGTH);
+	if (!range_within(k->payload, k->payload_size, size) || k->payload_size < 16)
+		return "the bzImage is cut short: load the whole file";
+	payload = k->file + k->payload;
+	k->end = load_le32(payload + k->payload_size - 4);
+	for (size_t i = 0; i < ARRAY_SIZE(payloads); i++) {
+		if (!memcmp(payload, payloads[i].magic, payloads[i].len))
+			return payloads[i].error;
+	}
+	return "the kernel is packed in an unknown way" EXTRACT;
+}
+
+const char *kernel_parse(const uint8_t *file, uint64_t size, struct kernel_image *k)
+{
+	k->file = file;
+	k->packed = false;
+	if (size >= SETUP_END && !memcmp(file + SETUP_MAGIC, "HdrS", 4))
+		return parse_bzimage(size, k);
+	if (size >= 4 && !memcmp(file, "\177ELF", 4))
+		return parse_elf(size, k);
+	return "the kernel is neither ELF nor bzImage: name another module in kernel=";
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ACPI tables of a static guest.
+ *
+ * Hardware-reduced ACPI: there is no PM block, no SCI, no PIC and no timer to
+ * probe for, and a guest that knows so does not try. The DSDT has one
+ * processor device per vCPU; its _UID and the MADT's processor id are the
+ * vCPU's number, which is where guests take it from.
+ */
+#include "hospes/acpi_guest.h"
+
+#include "hospes/lib.h"
+#include "hospes/vlapic.h"
+
+struct table {
+	char signature[4];
+	uint32_t length;
+	uint8_t revision, checksum;
+	char oem[6], oem_table[8];
+	uint32_t oem_revision;
+	char creator[4];
+	uint32_t creator_revision;
+} __packed;
+
+struct rsdp {
+	char signature[8];
+	uint8_t checksum;
+	char oem[6];
+	uint8_t revision;
+	uint32_t rsdt;
+	uint32_t length;
+	uint64_t xsdt;
+	uint8_t checksum_all, pad[3];
+} __packed;
+
+struct xsdt {
+	struct table head;
+	uint64_t table[2];
+} __packed;
+
+struct fadt {
+	struct table head;
+	uint32_t facs, dsdt;
+	uint8_t pad1[109 - 44];
+	uint16_t boot_arch;
+	uint8_t pad2;
+	uint32_t flags;
+	uint8_t pad3[140 - 116];
+	uint64_t x_dsdt;
+	uint8_t pad4[268 - 148];
+} __packed;
+
+struct madt {
+	struct table head;
+	uint32_t lapic;
+	uint32_t flags;
+	struct madt_lapic {
+		uint8_t type, length, processor, apic_id;
+		uint32_t flags;
+	} __packed cpu[];
+} __packed;
+
+/* AML: Device(Cnnn) { Name(_HID, "ACPI0007") Name(_UID, nnn) }. */
+struct aml_cpu {
+	uint8_t device[2], length;
+	char name[4];
+	uint8_t hid_op;
+	char hid[4];
+	uint8_t string;
+	char value[9];
+	uint8_t uid_op;
+	char uid[4];
+	uint8_t byte, number;
+} __packed;
+
+/* AML: Scope(\_SB), its length in three bytes: low nibble, then eight bits each. */
+struct dsdt {
+	struct table head;
+	uint8_t scope, length[3];
+	char name[5];
+	struct aml_cpu cpu[];
+} __packed;
+
+_Static_assert(sizeof(struct fadt) == 268, "FADT of revision 5");
+_Static_assert(sizeof(struct rsdp) == 36, "RSDP of revision 2");
+
+#define FADT_NO_VGA 0x0004u
+#define FADT_NO_RTC 0x0020u
+#define FADT_WBINVD (1u << 0)
+#define FADT_NO_POWER_BUTTON (1u << 4)
+#define FADT_NO_SLEEP_BUTTON (1u << 5)
+#define FADT_HW_REDUCED (1u << 20)
+
+/* Where each table lies, from the start of the area. */
+struct plan {
+	size_t xsdt, fadt, madt, dsdt, end;
+};
+
+static struct plan plan_tables(unsigned int n)
+{
+	struct plan p = { .xsdt = 64 };
+
+	p.fadt = p.xsdt + ALIGN_UP(sizeof(struct xsdt), 16);
+	p.madt = p.fadt + ALIGN_UP(sizeof(struct fadt), 16);
+	p.dsdt = p.madt + ALIGN_UP(sizeof(struct madt) + n * sizeof(struct madt_lapic), 16);
+	p.end = p.dsdt + sizeof(struct dsdt) + n * sizeof(struct aml_cpu);
+	return p;
+}
+
+static uint8_t checksum(const void *p, size_t n)
+{
+	const uint8_t *b = p;
+	uint8_t sum = 0;
+
+	while (n--)
+		sum = (uint8_t)(sum + *b++);
+	return (uint8_t)-sum;
+}
+
+/* The header, last: the check sum covers the rest. */
+static void finish(void *table, const char *signature, uint8_t revision, size_t length)
+{
+	struct table *t = table;
+
+	*t = (struct table){
+		.length = (uint32_t)length, .revision = revision, .oem_revision = 1,
+		.oem = "Hospes", .oem_table = "HospesPC", .creator = "HSPS",
+		.creator_revision = 1,
+	};
+	memcpy(t->signature, signature, sizeof(t->signature));
+	t->checksum = checksum(table, length);
+}
+
+static void build_dsdt(struct dsdt *d, unsigned int n)
+{
+	size_t length = sizeof(d->length) + sizeof(d->name) + n * sizeof(struct aml_cpu);
+
+	d->scope = 0x10;
+	d->length[0] = (uint8_t)(0x80 | (length & 15));
+	d->length[1] = (uint8_t)(length >> 4);
+	d->length[2] = (uint8_t)(length >> 12);
+	memcpy(d->name, "\\_SB_", sizeof(d->name));
+	for (unsigned int i = 0; i < n; i++) {
+		char name[5];
+
+		d->cpu[i] = (struct aml_cpu){
+			.device = { 0x5b, 0x82 },
+			.length = sizeof(struct aml_cpu) - 2,
+			.hid_op = 0x08, .hid = "_HID", .string = 0x0d, .value = "ACPI0007",
+			.uid_op = 0x08, .uid = "_UID", .byte = 0x0a, .number = (uint8_t)i,
+		};
+		hv_snprintf(name, sizeof(name), "C%03u", i);
+		memcpy(d->cpu[i].name, name, sizeof(d->cpu[i].name));
+	}
+	finish(d, "DSDT", 2, sizeof(*d) + n * sizeof(struct aml_cpu));
+}
+
+static void build_madt(struct madt *m, unsigned int n)
+{
+	m->lapic = (uint32_t)APIC_DEFAULT_BASE;
+	for (unsigned int i = 0; i < n; i++) {
+		m->cpu[i] = (struct madt_lapic){
+			.length = sizeof(struct madt_lapic), .processor = (uint8_t)i,
+			.apic_id = (uint8_t)(2 * i), .flags = 1,
+		};
+	}
+	finish(m, "APIC", 4, sizeof(*m) + n * sizeof(struct madt_lapic));
+}
+
+size_t acpi_guest_size(unsigned int nr_vcpus)
+{
+	return plan_tables(nr_vcpus).end;
+}
+
+void acpi_guest_build(uint8_t *buf, gpa_t gpa, unsigned int nr_vcpus)
+{
+	struct plan p = plan_tables(nr_vcpus);
+	struct rsdp *rsdp = (void *)buf;
+	struct xsdt *xsdt = (void *)(buf + p.xsdt);
+	struct fadt *fadt = (void *)(buf + p.fadt);
+
+	build_dsdt((void *)(buf + p.dsdt), nr_vcpus);
+	build_madt((void *)(buf + p.madt), nr_vcpus);
+	fadt->dsdt = (uint32_t)(gpa + p.dsdt);
+	fadt->x_dsdt = gpa + p.dsdt;
+	fadt->boot_arch = FADT_NO_VGA | FADT_NO_RTC;
+	fadt->flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_HW_REDUCED;
+	finish(fadt, "FACP", 5, sizeof(*fadt));
+	xsdt->table[0] = gpa + p.fadt;
+	xsdt->table[1] = gpa + p.madt;
+	finish(xsdt, "XSDT", 1, sizeof(*xsdt));
+	*rsdp = (struct rsdp){
+		.signature = "RSD PTR ", .oem = "Hospes", .revision = 2,
+		.length = sizeof(*rsdp), .xsdt = gpa + p.xsdt,
+	};
+	rsdp->checksum = checksum(rsdp, 20);
+	rsdp->checksum_all = checksum(rsdp, sizeof(*rsdp));
+}
