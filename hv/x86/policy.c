@@ -62,7 +62,7 @@ static const struct mask default_masks[] = {
 	/* Family, model, stepping; CLFLUSH size, one logical processor. */
 	REG(basic[1].eax, ~0u, 0),
 	REG(basic[1].ebx, 0x0000ff00, 0x00010000),
-	/* Without MONITOR, VMX, SMX, debug store, PDCM, DCA. x2APIC and the TSC deadline are ours. */
+	/* Without MONITOR, VMX, SMX, debug store, PDCM, DCA; x2APIC and TSC deadline are ours. */
 	REG(basic[1].ecx, 0x76da3203, 0x81200000),
 	/* Without serial number, debug store, thermal control, HTT. */
 	REG(basic[1].edx, 0x078bfbff, 0),

@@ -54,9 +54,7 @@ struct reg_info {
 
 #define READ_ONLY { RD | XRD, 0 }
 #define LVT(valid) { RD | WR | XRD | XWR, valid }
-#define EIGHT(reg) [reg] = READ_ONLY, [(reg) + 1] = READ_ONLY, [(reg) + 2] = READ_ONLY,	\
-	[(reg) + 3] = READ_ONLY, [(reg) + 4] = READ_ONLY, [(reg) + 5] = READ_ONLY,	\
-	[(reg) + 6] = READ_ONLY, [(reg) + 7] = READ_ONLY
+#define EIGHT(reg) [reg ... (reg) + 7] = READ_ONLY
 
 static const struct reg_info reg_info[APIC_REGS] = {
 	[APIC_ID] = { RD | WR | XRD, 0 },
@@ -598,7 +596,7 @@ static bool base_write(struct vcpu *v, uint64_t val)
 		return false;
 	if (mode == old)
 		return true;
-	write_once(l->base_msr, (l->base_msr & ~(uint64_t)BASE_MODE) | mode);
+	write_once(l->base_msr, (l->base_msr & ~BASE_MODE) | mode);
 	if (mode == 0)
 		vlapic_reset(v);
 	else

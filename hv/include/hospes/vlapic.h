@@ -16,9 +16,9 @@ struct domain;
 struct vcpu;
 
 #define APIC_DEFAULT_BASE 0xfee00000ULL
-#define APIC_BASE_BSP (1u << 8)
-#define APIC_BASE_EXTD (1u << 10)
-#define APIC_BASE_ENABLE (1u << 11)
+#define APIC_BASE_BSP (1ULL << 8)
+#define APIC_BASE_EXTD (1ULL << 10)
+#define APIC_BASE_ENABLE (1ULL << 11)
 
 /* Numbers of registers: offset in the xAPIC page / 16, x2APIC MSR - 0x800. */
 enum {
