@@ -14,19 +14,7 @@
 
 #define EXT_BASE 0x80000000u
 #define XEN_BASE 0x40000000u
-#define XEN_LEAVES 6u
-
-/* Leaves with bits that depend on the vCPU, or with subleaves. */
-#define LEAF_FEATURES 0x1u
-#define LEAF_CACHE 0x4u
-#define LEAF_FEATURES7 0x7u
-#define LEAF_TOPOLOGY 0xbu
-#define LEAF_XSTATE 0xdu
-#define LEAF_EXT_FEATURES 0x1u
-#define LEAF_EXT_ADDRESS 0x8u
-#define LEAF_EXT_CACHE 0x1du
-#define LEAF_EXT_TOPOLOGY 0x1eu
-#define BASIC_MAX LEAF_XSTATE
+#define BASIC_MAX 0xdu
 
 #define FEATURE_APIC (1u << 9)		/* leaf 1 EDX, and AMD's copy of it */
 #define FEATURE_OSXSAVE (1u << 27)	/* leaf 1 ECX */
@@ -133,29 +121,30 @@ static uint32_t *reg_at(struct cpu_policy *p, unsigned int nr)
 
 /* --- Making policies ---------------------------------------------------- */
 
-static void read_leaf(uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
+/* What is read of the machine: leaves in a row, or the subleaves of one. */
+static const struct {
+	uint32_t leaf;
+	uint16_t count, first;
+	bool subleaves;
+} sources[] = {
+#define SOURCE(leaf, field, subleaves) \
+	{ leaf, ARRAY_SIZE(host_policy.field), offsetof(struct cpu_policy, field) / 4, subleaves }
+	SOURCE(0, basic, false), SOURCE(0x4, leaf4, true), SOURCE(0x7, leaf7, true),
+	SOURCE(0xd, xstate, true), SOURCE(EXT_BASE, ext, false),
+	SOURCE(EXT_BASE + 0x1d, cache_ext, true),
+};
+
+static void read_source(size_t nr)
 {
-	uint32_t r[4];
+	uint32_t leaf = sources[nr].leaf, max, r[4];
 
-	insn_cpuid(leaf, subleaf, r);
-	*out = (struct cpuid_regs){ r[CPUID_EAX], r[CPUID_EBX], r[CPUID_ECX], r[CPUID_EDX] };
-}
-
-/* @nr leaves from @base on as far as the CPU has them. */
-static void read_leaves(uint32_t base, unsigned int nr, struct cpuid_regs *out)
-{
-	uint32_t max;
-
-	read_leaf(base, 0, out);
-	max = out[0].eax;
-	for (uint32_t i = 1; i < nr && max >= base && i <= max - base; i++)
-		read_leaf(base + i, 0, &out[i]);
-}
-
-static void read_subleaves(uint32_t leaf, unsigned int nr, struct cpuid_regs *out)
-{
-	for (uint32_t i = 0; i < nr; i++)
-		read_leaf(leaf, i, &out[i]);
+	insn_cpuid(leaf & EXT_BASE, 0, r);
+	max = r[CPUID_EAX];
+	for (uint32_t i = 0; i < sources[nr].count && leaf <= max; i++) {
+		insn_cpuid(leaf, sources[nr].subleaves ? i : 0, r);
+		memcpy(reg_at(&host_policy, sources[nr].first + 4 * i), r, sizeof(r));
+		leaf += !sources[nr].subleaves;
+	}
 }
 
 /* Size of the XSAVE area for @components. */
@@ -181,13 +170,13 @@ static void set_xstate(struct cpu_policy *p, const struct cpu_policy *host)
 {
 	uint64_t mask = XSTATE_LEGACY;
 
-	if (!(p->basic[LEAF_FEATURES].ecx & FEATURE_XSAVE))
+	if (!(p->basic[1].ecx & FEATURE_XSAVE))
 		return;
-	if (p->basic[LEAF_FEATURES].ecx & FEATURE_AVX)
+	if (p->basic[1].ecx & FEATURE_AVX)
 		mask |= XSTATE_AVX;
 	if (p->leaf7[0].ebx & FEATURE_AVX512F)
 		mask |= XSTATE_AVX512;
-	mask &= (uint64_t)host->xstate[0].edx << 32 | host->xstate[0].eax;
+	mask &= host->xcr0_mask;
 	p->xcr0_mask = mask;
 	for (unsigned int i = 2; i < POLICY_XSTATE_SUBLEAVES; i++) {
 		if (mask >> i & 1)
@@ -216,22 +205,10 @@ void policy_init_host(void)
 	struct cpu_policy *h = &host_policy;
 
 	memset(h, 0, sizeof(*h));
-	read_leaves(0, POLICY_BASIC_LEAVES, h->basic);
-	read_leaves(EXT_BASE, POLICY_EXT_LEAVES, h->ext);
-	if (h->basic[0].eax >= LEAF_CACHE)
-		read_subleaves(LEAF_CACHE, POLICY_CACHE_SUBLEAVES, h->leaf4);
-	if (h->basic[0].eax >= LEAF_FEATURES7) {
-		read_leaf(LEAF_FEATURES7, 0, &h->leaf7[0]);
-		read_subleaves(LEAF_FEATURES7, MIN(h->leaf7[0].eax + 1, POLICY_LEAF7_SUBLEAVES),
-			       h->leaf7);
-	}
-	if (h->basic[0].eax >= LEAF_XSTATE)
-		read_subleaves(LEAF_XSTATE, POLICY_XSTATE_SUBLEAVES, h->xstate);
-	if (h->ext[0].eax >= EXT_BASE + LEAF_EXT_CACHE)
-		read_subleaves(EXT_BASE + LEAF_EXT_CACHE, POLICY_CACHE_SUBLEAVES, h->cache_ext);
+	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+		read_source(i);
 	h->xcr0_mask = (uint64_t)h->xstate[0].edx << 32 | h->xstate[0].eax;
-	h->maxphysaddr = h->ext[0].eax >= EXT_BASE + LEAF_EXT_ADDRESS ?
-			 (uint8_t)h->ext[LEAF_EXT_ADDRESS].eax : 36;
+	h->maxphysaddr = h->ext[8].eax ? (uint8_t)h->ext[8].eax : 36;
 	set_control_bits(h);
 }
 
@@ -250,7 +227,7 @@ void policy_default(struct cpu_policy *p, unsigned int nr_vcpus)
 	}
 	p->basic[0].eax = MIN(p->basic[0].eax, BASIC_MAX);
 	p->ext[0].eax = MIN(p->ext[0].eax, EXT_BASE + POLICY_EXT_LEAVES - 1);
-	p->leaf7[0].eax = MIN(p->leaf7[0].eax, 1U);
+	p->leaf7[0].eax = MIN(p->leaf7[0].eax, 1U);	/* subleaf 2 is all SPEC_CTRL */
 	for (unsigned int i = 0; i < POLICY_CACHE_SUBLEAVES; i++) {
 		/* Type, level, flags; shared with nobody. */
 		p->leaf4[i] = host->leaf4[i];
@@ -259,158 +236,132 @@ void policy_default(struct cpu_policy *p, unsigned int nr_vcpus)
 		p->cache_ext[i].eax &= 0x3fff;
 	}
 	p->maxphysaddr = (uint8_t)MIN(host->maxphysaddr, 48U);
-	p->ext[LEAF_EXT_ADDRESS].eax = 48u << 8 | p->maxphysaddr;
+	p->ext[8].eax = 48u << 8 | p->maxphysaddr;
 	set_xstate(p, host);
 	set_control_bits(p);
 }
 
 /* --- The CPUID instruction ---------------------------------------------- */
 
-static void cpuid_xstate(const struct vcpu *v, const struct cpu_policy *p, uint32_t subleaf,
-			 struct cpuid_regs *out)
+static struct cpuid_regs pick(const struct cpuid_regs *table, uint32_t nr, uint32_t count)
 {
-	if (subleaf >= POLICY_XSTATE_SUBLEAVES)
-		return;
-	*out = p->xstate[index_nospec(subleaf, POLICY_XSTATE_SUBLEAVES)];
-	if (subleaf == 0 && p->xcr0_mask)
-		out->ebx = xstate_size(p, v->msr.xcr0, false);
-	else if (subleaf == 1 && (out->eax & XSAVEC))
-		out->ebx = xstate_size(p, v->msr.xcr0, true);
+	return nr < count ? table[index_nospec(nr, count)] : (struct cpuid_regs){ 0, 0, 0, 0 };
+}
+
+static void cpuid_features(struct vcpu *v, struct cpuid_regs *out)
+{
+	struct guest_paging paging;
+
+	cpu->get_paging(v, &paging);
+	out->ebx |= v->lapic.id << 24;
+	if (paging.cr4 & CR4_OSXSAVE)
+		out->ecx |= FEATURE_OSXSAVE;
+	if (!vlapic_present(&v->lapic))
+		out->edx &= ~FEATURE_APIC;
 }
 
 /* Levels SMT and core: one of each; the ids above leave a bit between. */
 static void cpuid_topology(const struct vcpu *v, uint32_t subleaf, struct cpuid_regs *out)
 {
-	out->ecx = subleaf & 0xff;
-	out->edx = v->lapic.id;
-	if (subleaf < 2) {
-		out->eax = 1;
-		out->ebx = 1;
-		out->ecx |= (subleaf + 1) << 8;
-	}
+	if (v->domain->policy->basic[0].eax < 0xb)
+		return;
+	*out = (struct cpuid_regs){ 0, 0, subleaf & 0xff, v->lapic.id };
+	if (subleaf < 2)
+		*out = (struct cpuid_regs){ 1, 1, (subleaf + 1) << 8 | subleaf, v->lapic.id };
 }
 
-static void cpuid_basic(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
-{
-	const struct cpu_policy *p = v->domain->policy;
-	struct guest_paging paging;
-
-	switch (leaf) {
-	case LEAF_FEATURES:
-		*out = p->basic[LEAF_FEATURES];
-		out->ebx |= v->lapic.id << 24;
-		if (!vlapic_present(&v->lapic))
-			out->edx &= ~FEATURE_APIC;
-		cpu->get_paging(v, &paging);
-		if (paging.cr4 & CR4_OSXSAVE)
-			out->ecx |= FEATURE_OSXSAVE;
-		break;
-	case LEAF_CACHE:
-		if (subleaf < POLICY_CACHE_SUBLEAVES)
-			*out = p->leaf4[index_nospec(subleaf, POLICY_CACHE_SUBLEAVES)];
-		break;
-	case LEAF_FEATURES7:
-		if (subleaf < POLICY_LEAF7_SUBLEAVES)
-			*out = p->leaf7[index_nospec(subleaf, POLICY_LEAF7_SUBLEAVES)];
-		break;
-	case LEAF_TOPOLOGY:
-		if (p->basic[0].eax >= LEAF_TOPOLOGY)
-			cpuid_topology(v, subleaf, out);
-		break;
-	case LEAF_XSTATE:
-		cpuid_xstate(v, p, subleaf, out);
-		break;
-	default:
-		*out = p->basic[index_nospec(leaf, POLICY_BASIC_LEAVES)];
-		break;
-	}
-}
-
-static void cpuid_ext(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
+static void cpuid_xstate(const struct vcpu *v, uint32_t subleaf, struct cpuid_regs *out)
 {
 	const struct cpu_policy *p = v->domain->policy;
 
-	switch (leaf) {
-	case LEAF_EXT_CACHE:
-		if (subleaf < POLICY_CACHE_SUBLEAVES)
-			*out = p->cache_ext[index_nospec(subleaf, POLICY_CACHE_SUBLEAVES)];
-		break;
-	case LEAF_EXT_TOPOLOGY:
-		if (p->ext[0].eax >= EXT_BASE + LEAF_EXT_TOPOLOGY)
-			out->eax = v->lapic.id;
-		break;
-	default:
-		*out = p->ext[index_nospec(leaf, POLICY_EXT_LEAVES)];
-		if (leaf == LEAF_EXT_FEATURES && !vlapic_present(&v->lapic))
-			out->edx &= ~FEATURE_APIC;
-		break;
-	}
+	*out = pick(p->xstate, subleaf, POLICY_XSTATE_SUBLEAVES);
+	if ((subleaf == 0 && p->xcr0_mask) || (subleaf == 1 && (out->eax & XSAVEC)))
+		out->ebx = xstate_size(p, v->msr.xcr0, subleaf);
 }
 
-/* Subleaf 1: ns = (tsc << shift) * mul >> 32, less the offset. */
+/* Subleaf 1: ns = (tsc << shift) * mul >> 32, plus the offset. */
 static void cpuid_xen_time(const struct vcpu *v, uint32_t subleaf, struct cpuid_regs *out)
 {
-	uint64_t base, offset;
+	uint64_t base, offset = port_tsc_to_ns(0 - v->tsc_offset);
 	int8_t shift;
 
-	switch (subleaf) {
-	case 0:
+	if (subleaf == 0) {
 		/* The guest reads the real TSC; safe when it never changes its pace. */
 		out->eax = v->domain->policy->ext[7].edx & FEATURE_INVTSC ? 0x2 : 0;
 		out->ecx = (uint32_t)port_tsc_khz();
-		break;
-	case 1:
+	} else if (subleaf == 1) {
 		port_pvclock_scale(&base, &out->ecx, &shift);
-		offset = port_tsc_to_ns(0 - v->tsc_offset);
 		out->eax = (uint32_t)offset;
 		out->ebx = (uint32_t)(offset >> 32);
 		out->edx = (uint32_t)(int32_t)shift;
-		break;
-	case 2:
+	} else if (subleaf == 2) {
 		out->eax = (uint32_t)port_tsc_khz();
-		break;
-	default:
-		break;
 	}
 }
 
 static void cpuid_xen(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
 {
-	switch (leaf) {
+	switch (leaf - XEN_BASE) {
 	case 0:
-		*out = (struct cpuid_regs){ XEN_BASE + XEN_LEAVES - 1, XEN_CPUID_SIGNATURE_EBX,
+		*out = (struct cpuid_regs){ XEN_BASE + 5, XEN_CPUID_SIGNATURE_EBX,
 					    XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX };
 		break;
 	case 1:
 		out->eax = ABI_VERSION_MAJOR << 16 | ABI_VERSION_MINOR;
 		break;
 	case 2:		/* one hypercall page, through this MSR */
-		out->eax = 1;
-		out->ebx = XEN_BASE;
+		*out = (struct cpuid_regs){ 1, XEN_BASE, 0, 0 };
 		break;
 	case 3:
 		cpuid_xen_time(v, subleaf, out);
 		break;
 	case 4:
-		if (subleaf)
-			break;
-		out->eax = XEN_HVM_CPUID_IOMMU_MAPPINGS | XEN_HVM_CPUID_VCPU_ID_PRESENT |
-			   XEN_HVM_CPUID_DOMID_PRESENT | XEN_HVM_CPUID_UPCALL_VECTOR;
-		out->ebx = v->id;
-		out->ecx = v->domain->id;
+		if (subleaf == 0)
+			*out = (struct cpuid_regs){
+				XEN_HVM_CPUID_IOMMU_MAPPINGS | XEN_HVM_CPUID_VCPU_ID_PRESENT |
+				XEN_HVM_CPUID_DOMID_PRESENT | XEN_HVM_CPUID_UPCALL_VECTOR,
+				v->id, v->domain->id, 0 };
 		break;
-	default:
+	default:	/* the next one is for PV, the others do not exist */
 		break;
 	}
 }
 
 void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
 {
-	*out = (struct cpuid_regs){ 0, 0, 0, 0 };
-	if (leaf < POLICY_BASIC_LEAVES)
-		cpuid_basic(v, leaf, subleaf, out);
-	else if (leaf - EXT_BASE < POLICY_EXT_LEAVES)
-		cpuid_ext(v, leaf - EXT_BASE, subleaf, out);
-	else if (leaf - XEN_BASE < XEN_LEAVES)
-		cpuid_xen(v, leaf - XEN_BASE, subleaf, out);
+	const struct cpu_policy *p = v->domain->policy;
+
+	*out = leaf & EXT_BASE ? pick(p->ext, leaf - EXT_BASE, POLICY_EXT_LEAVES) :
+				 pick(p->basic, leaf, POLICY_BASIC_LEAVES);
+	switch (leaf) {
+	case 0x1:
+		cpuid_features(v, out);
+		break;
+	case 0x4:
+		*out = pick(p->leaf4, subleaf, POLICY_CACHE_SUBLEAVES);
+		break;
+	case 0x7:
+		*out = pick(p->leaf7, subleaf, POLICY_LEAF7_SUBLEAVES);
+		break;
+	case 0xb:
+		cpuid_topology(v, subleaf, out);
+		break;
+	case 0xd:
+		cpuid_xstate(v, subleaf, out);
+		break;
+	case EXT_BASE + 0x1:
+		if (!vlapic_present(&v->lapic))
+			out->edx &= ~FEATURE_APIC;
+		break;
+	case EXT_BASE + 0x1d:
+		*out = pick(p->cache_ext, subleaf, POLICY_CACHE_SUBLEAVES);
+		break;
+	case EXT_BASE + 0x1e:
+		out->eax = p->ext[0].eax >= leaf ? v->lapic.id : 0;
+		break;
+	default:
+		if (leaf >> 28 == XEN_BASE >> 28)
+			cpuid_xen(v, leaf, subleaf, out);
+		break;
+	}
 }

@@ -27,7 +27,7 @@
 #define ESR_SEND_VECTOR 0x20u
 #define ESR_REGISTER 0x80u
 
-enum { TIMER_ONESHOT, TIMER_PERIODIC, TIMER_DEADLINE };
+enum { TIMER_PERIODIC = 1, TIMER_DEADLINE };
 enum { ICR_FIXED, ICR_LOWEST, ICR_NMI = 4, ICR_INIT, ICR_STARTUP };
 enum { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
 
@@ -42,10 +42,7 @@ enum { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
 
 /* --- Registers as data -------------------------------------------------- */
 
-#define RD 1u			/* readable in xAPIC mode */
-#define WR 2u
-#define XRD 4u			/* readable in x2APIC mode */
-#define XWR 8u
+enum { RD = 1, WR = 2, XRD = 4, XWR = 8 };	/* in xAPIC mode; in x2APIC mode */
 
 struct reg_info {
 	uint8_t access;
@@ -53,32 +50,32 @@ struct reg_info {
 };
 
 #define READ_ONLY { RD | XRD, 0 }
-#define LVT(valid) { RD | WR | XRD | XWR, valid }
+#define FREE(valid) { RD | WR | XRD | XWR, valid }
 #define EIGHT(reg) [reg ... (reg) + 7] = READ_ONLY
 
 static const struct reg_info reg_info[APIC_REGS] = {
 	[APIC_ID] = { RD | WR | XRD, 0 },
 	[APIC_VERSION] = READ_ONLY,
-	[APIC_TPR] = { RD | WR | XRD | XWR, 0xff },
+	[APIC_TPR] = FREE(0xff),
 	[APIC_PPR] = READ_ONLY,
 	[APIC_EOI] = { WR | XWR, 0 },
 	[APIC_LDR] = { RD | WR | XRD, 0xff000000 },
 	[APIC_DFR] = { RD | WR, 0xf0000000 },
-	[APIC_SVR] = { RD | WR | XRD | XWR, 0x3ff },
+	[APIC_SVR] = FREE(0x3ff),
 	EIGHT(APIC_ISR), EIGHT(APIC_TMR), EIGHT(APIC_IRR),
-	[APIC_ESR] = { RD | WR | XRD | XWR, 0 },
-	[APIC_LVT_CMCI] = LVT(0x107ff),
-	[APIC_ICR] = { RD | WR | XRD | XWR, 0xccfff },
+	[APIC_ESR] = FREE(0),
+	[APIC_LVT_CMCI] = FREE(0x107ff),
+	[APIC_ICR] = FREE(0xccfff),
 	[APIC_ICR2] = { RD | WR, 0xff000000 },
-	[APIC_LVT_TIMER] = LVT(0x700ff),
-	[APIC_LVT_THERMAL] = LVT(0x107ff),
-	[APIC_LVT_PERF] = LVT(0x107ff),
-	[APIC_LVT_LINT0] = LVT(0x1a7ff),
-	[APIC_LVT_LINT1] = LVT(0x1a7ff),
-	[APIC_LVT_ERROR] = LVT(0x100ff),
-	[APIC_TMICT] = { RD | WR | XRD | XWR, 0xffffffff },
+	[APIC_LVT_TIMER] = FREE(0x700ff),
+	[APIC_LVT_THERMAL] = FREE(0x107ff),
+	[APIC_LVT_PERF] = FREE(0x107ff),
+	[APIC_LVT_LINT0] = FREE(0x1a7ff),
+	[APIC_LVT_LINT1] = FREE(0x1a7ff),
+	[APIC_LVT_ERROR] = FREE(0x100ff),
+	[APIC_TMICT] = FREE(0xffffffff),
 	[APIC_TMCCT] = READ_ONLY,
-	[APIC_TDCR] = { RD | WR | XRD | XWR, 0xb },
+	[APIC_TDCR] = FREE(0xb),
 	[APIC_SELF_IPI] = { XWR, 0xff },
 };
 
@@ -369,38 +366,6 @@ static uint32_t timer_count(const struct vlapic *l)
 	return (uint32_t)((deadline - now + (1U << shift) - 1) >> shift);
 }
 
-static void timer_set_count(struct vlapic *l, uint32_t count)
-{
-	if (TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE)
-		return;
-	l->reg[APIC_TMICT] = count;
-	if (count)
-		timer_arm(l, port_time_ns() + ((uint64_t)count << timer_shift(l)));
-	else
-		timer_disarm(l);
-}
-
-/* The rest of the count goes on at the new speed. */
-static void timer_set_divisor(struct vlapic *l, uint32_t tdcr)
-{
-	uint32_t rest = timer_count(l);
-
-	l->reg[APIC_TDCR] = tdcr;
-	if (rest)
-		timer_arm(l, port_time_ns() + ((uint64_t)rest << timer_shift(l)));
-}
-
-static void timer_set_mode(struct vlapic *l, uint32_t lvt)
-{
-	bool was_tsc = TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
-
-	if (was_tsc != (TIMER_MODE(lvt) == TIMER_DEADLINE)) {
-		timer_disarm(l);
-		l->tsc_deadline = 0;
-	}
-	l->reg[APIC_LVT_TIMER] = lvt;
-}
-
 static void timer_set_tsc_deadline(struct vcpu *v, uint64_t val)
 {
 	struct vlapic *l = &v->lapic;
@@ -416,15 +381,25 @@ static void timer_set_tsc_deadline(struct vcpu *v, uint64_t val)
 	spin_unlock(&l->lock);
 }
 
+/* LVT, initial count or divisor. With a new divisor the rest of the count goes on. */
 static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 {
+	bool was_tsc = TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
+	uint32_t left;
+
+	if (was_tsc && reg == APIC_TMICT)
+		return;
 	spin_lock(&l->lock);
-	if (reg == APIC_LVT_TIMER)
-		timer_set_mode(l, val);
-	else if (reg == APIC_TMICT)
-		timer_set_count(l, val);
-	else
-		timer_set_divisor(l, val);
+	left = reg == APIC_TMICT ? val : timer_count(l);
+	l->reg[reg] = val;
+	if (was_tsc != (TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE)) {
+		timer_disarm(l);
+		l->tsc_deadline = 0;
+	} else if (reg != APIC_LVT_TIMER && left) {
+		timer_arm(l, port_time_ns() + ((uint64_t)left << timer_shift(l)));
+	} else if (reg == APIC_TMICT) {
+		timer_disarm(l);
+	}
 	spin_unlock(&l->lock);
 }
 
@@ -446,21 +421,25 @@ void vlapic_migrate(struct vcpu *v)
 static uint32_t reg_read(struct vcpu *v, unsigned int reg)
 {
 	struct vlapic *l = &v->lapic;
-	unsigned int word = reg & 7, half = (word & 1) * 32;
+	unsigned int word = (reg & 7) >> 1, half = (reg & 1) * 32;
 
-	switch (reg & ~7u) {
-	case APIC_ISR:
-		return (uint32_t)(l->isr[word >> 1] >> half);
-	case APIC_IRR:
-		return (uint32_t)(atomic_load(&l->irr[word >> 1]) >> half);
-	default:
-		break;
-	}
+	if ((reg & ~7u) == APIC_ISR)
+		return (uint32_t)(l->isr[word] >> half);
+	if ((reg & ~7u) == APIC_IRR)
+		return (uint32_t)(atomic_load(&l->irr[word]) >> half);
 	if (reg == APIC_PPR)
 		return processor_priority(l);
 	if (reg == APIC_TMCCT)
 		return timer_count(l);
 	return l->reg[reg];
+}
+
+static void mask_lvts(struct vlapic *l)
+{
+	for (unsigned int reg = APIC_LVT_CMCI; reg <= APIC_LVT_ERROR; reg++) {
+		if (is_lvt(reg))
+			l->reg[reg] |= LVT_MASKED;
+	}
 }
 
 static void write_svr(struct vcpu *v, uint32_t val)
@@ -469,12 +448,8 @@ static void write_svr(struct vcpu *v, uint32_t val)
 	bool was = is_enabled(l);
 
 	write_once(l->reg[APIC_SVR], val);
-	if (was && !is_enabled(l)) {
-		for (unsigned int reg = APIC_LVT_CMCI; reg <= APIC_LVT_ERROR; reg++) {
-			if (is_lvt(reg))
-				l->reg[reg] |= LVT_MASKED;
-		}
-	}
+	if (was && !is_enabled(l))
+		mask_lvts(l);
 	/* An upcall that came while it was off was not kept. */
 	if (!was && is_enabled(l) && v->info && read_once(v->info->evtchn_upcall_pending))
 		vlapic_upcall(v);
@@ -513,37 +488,44 @@ static void reg_write(struct vcpu *v, unsigned int reg, uint32_t val)
 	case APIC_ID:	/* as on newer CPUs it stays what it is */
 		break;
 	case APIC_DFR:
-		val |= ~reg_info[APIC_DFR].valid;
-		/* fall through */
+		write_once(l->reg[APIC_DFR], val | ~reg_info[APIC_DFR].valid);
+		break;
 	default:
 		write_once(l->reg[reg], val);
 		break;
 	}
 }
 
+/* Does register *@nr, a guest's number, allow @access? *@nr is then safe as an index. */
+static bool reg_allows(uint32_t *nr, unsigned int access)
+{
+	bool exists = *nr < APIC_REGS;
+
+	*nr = (uint32_t)index_nospec(*nr, APIC_REGS);
+	return exists && (reg_info[*nr].access & access);
+}
+
 bool vlapic_read(struct vcpu *v, uint32_t offset, uint32_t *val)
 {
-	uint32_t reg = (uint32_t)index_nospec(offset >> 4, APIC_REGS);
+	uint32_t reg = offset >> 4;
+	bool ok = !(offset & 0xf) && reg_allows(&reg, RD);
 
-	*val = 0;
-	if (offset >> 4 >= APIC_REGS || (offset & 0xf) || !(reg_info[reg].access & RD)) {
+	*val = ok ? reg_read(v, reg) : 0;
+	if (!ok)
 		error(v, ESR_REGISTER);
-		return false;
-	}
-	*val = reg_read(v, reg);
-	return true;
+	return ok;
 }
 
 bool vlapic_write(struct vcpu *v, uint32_t offset, uint32_t val)
 {
-	uint32_t reg = (uint32_t)index_nospec(offset >> 4, APIC_REGS);
+	uint32_t reg = offset >> 4;
+	bool ok = !(offset & 0xf) && reg_allows(&reg, WR);
 
-	if (offset >> 4 >= APIC_REGS || (offset & 0xf) || !(reg_info[reg].access & WR)) {
+	if (ok)
+		reg_write(v, reg, val & reg_info[reg].valid);
+	else
 		error(v, ESR_REGISTER);
-		return false;
-	}
-	reg_write(v, reg, val & reg_info[reg].valid);
-	return true;
+	return ok;
 }
 
 /* --- Modes and MSRs ------------------------------------------------------ */
@@ -567,10 +549,7 @@ void vlapic_reset(struct vcpu *v)
 	timer_disarm(l);
 	l->tsc_deadline = 0;
 	memset(l->reg, 0, sizeof(l->reg));
-	for (unsigned int reg = APIC_LVT_CMCI; reg <= APIC_LVT_ERROR; reg++) {
-		if (is_lvt(reg))
-			l->reg[reg] = LVT_MASKED;
-	}
+	mask_lvts(l);
 	spin_unlock(&l->lock);
 	l->reg[APIC_VERSION] = VERSION;
 	l->reg[APIC_DFR] = UINT32_MAX;
@@ -591,44 +570,42 @@ static bool base_write(struct vcpu *v, uint64_t val)
 	/* It cannot move, and all other bits are reserved. */
 	if ((val ^ l->base_msr) & ~(BASE_MODE | APIC_BASE_BSP))
 		return false;
-	if (mode == APIC_BASE_EXTD || (old == BASE_MODE && mode == APIC_BASE_ENABLE) ||
-	    (old == 0 && mode == BASE_MODE))
-		return false;
 	if (mode == old)
 		return true;
+	/* Up only by one step, down only to off. */
+	if (mode && mode != (old ? BASE_MODE : APIC_BASE_ENABLE))
+		return false;
 	write_once(l->base_msr, (l->base_msr & ~BASE_MODE) | mode);
-	if (mode == 0)
-		vlapic_reset(v);
-	else
+	if (mode)
 		set_ids(l);
+	else
+		vlapic_reset(v);
 	return true;
 }
 
 bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
 	struct vlapic *l = &v->lapic;
-	uint32_t reg = (uint32_t)index_nospec(msr - MSR_X2APIC, APIC_REGS);
+	uint32_t reg = msr - MSR_X2APIC;
 
 	if (msr == MSR_APIC_BASE) {
 		*val = l->base_msr;
-		return true;
-	}
-	if (msr == MSR_TSC_DEADLINE) {
+	} else if (msr == MSR_TSC_DEADLINE) {
 		*val = read_once(l->tsc_deadline);
-		return true;
+	} else {
+		if (!is_x2apic(l) || !reg_allows(&reg, XRD))
+			return false;
+		*val = reg_read(v, reg);
+		if (reg == APIC_ICR)
+			*val |= (uint64_t)l->reg[APIC_ICR2] << 32;
 	}
-	if (!is_x2apic(l) || msr - MSR_X2APIC >= APIC_REGS || !(reg_info[reg].access & XRD))
-		return false;
-	*val = reg_read(v, reg);
-	if (reg == APIC_ICR)
-		*val |= (uint64_t)l->reg[APIC_ICR2] << 32;
 	return true;
 }
 
 bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	struct vlapic *l = &v->lapic;
-	uint32_t reg = (uint32_t)index_nospec(msr - MSR_X2APIC, APIC_REGS);
+	uint32_t reg = msr - MSR_X2APIC;
 
 	if (msr == MSR_APIC_BASE)
 		return base_write(v, val);
@@ -636,8 +613,7 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 		timer_set_tsc_deadline(v, val);
 		return true;
 	}
-	if (!is_x2apic(l) || msr - MSR_X2APIC >= APIC_REGS || !(reg_info[reg].access & XWR) ||
-	    ((uint32_t)val & ~reg_info[reg].valid))
+	if (!is_x2apic(l) || !reg_allows(&reg, XWR) || ((uint32_t)val & ~reg_info[reg].valid))
 		return false;
 	if (reg == APIC_ICR)
 		l->reg[APIC_ICR2] = (uint32_t)(val >> 32);

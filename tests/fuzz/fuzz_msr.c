@@ -48,14 +48,10 @@ static void check(struct vcpu *v)
 	vlapic_accept(v, (uint8_t)vector);
 }
 
-static bool is_apic(uint32_t msr)
-{
-	return msr == 0x1b || msr == 0x6e0 || (msr >= 0x800 && msr < 0x900);
-}
-
 static void step(struct vcpu *v, uint8_t op, uint32_t nr, uint64_t val)
 {
-	bool (*rd)(struct vcpu *, uint32_t, uint64_t *) = is_apic(nr) ? vlapic_msr_read : msr_read;
+	bool apic = nr == 0x1b || nr == 0x6e0 || nr >> 8 == 8;
+	bool (*rd)(struct vcpu *, uint32_t, uint64_t *) = apic ? vlapic_msr_read : msr_read;
 	uint32_t reg;
 
 	switch (op & 3) {
@@ -63,7 +59,7 @@ static void step(struct vcpu *v, uint8_t op, uint32_t nr, uint64_t val)
 		(void)rd(v, nr, &val);
 		break;
 	case 1:
-		if (is_apic(nr) ? vlapic_msr_write(v, nr, val) : msr_write(v, nr, val))
+		if (apic ? vlapic_msr_write(v, nr, val) : msr_write(v, nr, val))
 			(void)rd(v, nr, &val);
 		break;
 	case 2:
