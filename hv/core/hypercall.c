@@ -14,7 +14,6 @@
 
 #define NR_CALLS 64u
 #define SLICE_NS 100000u		/* how long a long call may go on uninterrupted */
-#define SEG_ATTR_L 0x200u
 
 /* The operations of a call take a power of two of rows, to be masked. */
 #define ROWS(n) ((n) <= 1 ? 1u : (n) <= 2 ? 2u : (n) <= 4 ? 4u : (n) <= 8 ? 8u : \
@@ -60,6 +59,21 @@ static const struct call calls[NR_CALLS] = {
 #include "hospes/hypercalls.def"
 };
 
+/* What a flag other than IN and OUT asks for. 0 or the errno to answer. */
+static int64_t prepare(struct vcpu *v, struct hypercall *hc, unsigned int flags)
+{
+	if (flags & HC_PRIV && !v->domain->privileged)
+		return -XEN_EPERM;
+	if (flags & HC_VCPU) {
+		hc->vcpu = domain_vcpu(v->domain, (uint32_t)hc->arg[1]);
+		if (!hc->vcpu)
+			return -XEN_ENOENT;
+	}
+	if (flags & HC_LONG && !hc->in_multicall)
+		v->long_since = port_time_ns();
+	return 0;
+}
+
 /* With the argument struct: in, handler, out. */
 static int64_t run_with_struct(struct vcpu *v, struct hypercall *hc, const struct hypercall_op *op)
 {
@@ -80,6 +94,7 @@ int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc)
 {
 	const struct call *c = &calls[hc->nr & (NR_CALLS - 1)];
 	const struct hypercall_op *op;
+	int64_t rc;
 
 	/* A compare with loaded data: it does not let the mask above be dropped. */
 	if (unlikely(c->nr != hc->nr || !c->nr))
@@ -89,10 +104,11 @@ int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc)
 	op = &ops[c->first + (hc->op & c->row_mask)];
 	if (unlikely(hc->op > c->row_mask || !op->handler))
 		return -XEN_ENOSYS;
-	if (unlikely(op->flags & HC_PRIV) && !v->domain->privileged)
-		return -XEN_EPERM;
-	if (op->flags & HC_LONG && !hc->in_multicall)
-		v->long_since = port_time_ns();
+	if (op->flags & ~(HC_IN | HC_OUT)) {
+		rc = prepare(v, hc, op->flags);
+		if (unlikely(rc))
+			return rc;
+	}
 	return op->size ? run_with_struct(v, hc, op) : op->handler(v, hc, NULL);
 }
 
@@ -108,83 +124,70 @@ bool hypercall_preempt(struct vcpu *v)
 /* Where the arguments are in the 64-bit convention. */
 static const uint8_t arg_regs[5] = { GPR_RDI, GPR_RSI, GPR_RDX, GPR_R10, GPR_R8 };
 
-void hypercall_exit(struct vcpu *v, unsigned int insn_len)
+bool hypercall_exit(struct vcpu *v)
 {
 	uint64_t *gpr = v->regs.gpr;
 	struct hypercall hc = {
 		.nr = gpr[GPR_RAX],
 		.arg = { gpr[GPR_RDI], gpr[GPR_RSI], gpr[GPR_RDX], gpr[GPR_R10], gpr[GPR_R8] },
 	};
-	struct guest_segment cs;
 	int64_t rc;
+	gva_t ip;
 
-	/*
-	 * Outside long mode CS.L is a reserved bit. A guest that sets it all
-	 * the same has its registers taken by the 64-bit convention.
-	 */
-	cpu->get_segment(v, SEG_CS, &cs);
 	if (unlikely(cpu->get_cpl(v) > 0))
 		rc = -XEN_EPERM;
-	else if (unlikely(!(cs.attr & SEG_ATTR_L)))
+	else if (unlikely(cpu->get_code(v, &ip) != INSN_MODE_64))
 		rc = -XEN_ENOSYS;	/* the 32-bit ABI is not offered */
 	else
 		rc = hypercall_dispatch(v, &hc);
-	if (unlikely(rc == HC_CONTINUE)) {
-		for (unsigned int i = 0; i < ARRAY_SIZE(arg_regs); i++)
-			gpr[arg_regs[i]] = hc.arg[i];
-		return;
+	if (likely(rc != HC_CONTINUE)) {
+		gpr[GPR_RAX] = (uint64_t)rc;
+		return true;
 	}
-	gpr[GPR_RAX] = (uint64_t)rc;
-	v->regs.rip += insn_len;
+	for (unsigned int i = 0; i < ARRAY_SIZE(arg_regs); i++)
+		gpr[arg_regs[i]] = hc.arg[i];
+	return false;
 }
 
 /* --- multicall ----------------------------------------------------------- */
 
-/*
- * Runs entry @at. HC_CONTINUE: the entry in guest memory says how to go on.
- * -XEN_EFAULT: the entry cannot be read or written.
- */
+/* Runs the entry at @at. Its result goes to the guest, or where to go on. */
 static int64_t multicall_entry(struct vcpu *v, gva_t at)
 {
-	struct multicall_entry e;
 	struct hypercall hc = { .in_multicall = true };
-	uint64_t result;
+	struct multicall_entry e;
+	int64_t rc;
 
 	if (copy_from_guest(v, &e, at, sizeof(e)))
 		return -XEN_EFAULT;
 	hc.nr = e.op;
 	memcpy(hc.arg, e.args, sizeof(hc.arg));
-	result = (uint64_t)hypercall_dispatch(v, &hc);
-	if ((int64_t)result == HC_CONTINUE) {
-		if (copy_to_guest(v, at + offsetof(struct multicall_entry, args), hc.arg,
-				  sizeof(hc.arg)))
-			return -XEN_EFAULT;
-		return HC_CONTINUE;
-	}
-	if (copy_to_guest(v, at + offsetof(struct multicall_entry, result), &result, sizeof(result)))
+	rc = hypercall_dispatch(v, &hc);
+	if (rc == HC_CONTINUE)
+		memcpy(e.args, hc.arg, sizeof(hc.arg));
+	else
+		e.result = (uint64_t)rc;
+	if (copy_to_guest(v, at, &e, sizeof(e)))
 		return -XEN_EFAULT;
-	return 0;
+	return rc == HC_CONTINUE ? rc : 0;
 }
 
 int64_t hypercall_multicall(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	uint32_t left = (uint32_t)hc->arg[1];
-	gva_t at = hc->arg[0];
 	int64_t rc = 0;
 
-	(void)arg;
 	if (hc->in_multicall)
 		return -XEN_EINVAL;
 	while (left && !rc) {
-		rc = multicall_entry(v, at);
+		rc = multicall_entry(v, hc->arg[0]);
 		if (rc)
 			break;
-		at += sizeof(struct multicall_entry);
-		if (--left && hypercall_preempt(v))
+		hc->arg[0] += sizeof(struct multicall_entry);
+		hc->arg[1] = --left;
+		if (left && hypercall_preempt(v))
 			rc = HC_CONTINUE;
 	}
-	hc->arg[0] = at;
-	hc->arg[1] = left;
 	return rc;
 }
 

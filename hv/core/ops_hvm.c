@@ -10,10 +10,7 @@
 
 #define VECTOR_MIN 0x10u		/* below are exceptions */
 
-/*
- * Whose domain @id is, if @v may act on it: its own, or any for the control
- * domain. A reference is held. -XEN_ESRCH, -XEN_EPERM.
- */
+/* Domain @id with a reference: any for the control domain, else v's own. */
 static int target(struct vcpu *v, domid_t id, struct domain **d)
 {
 	*d = domain_get_target(v, id);
@@ -56,17 +53,10 @@ static const struct param_rule param_rules[HVM_NR_PARAMS] = {
 	[HVM_PARAM_CONSOLE_PFN] = { P_GET, 0 },
 	[HVM_PARAM_CONSOLE_EVTCHN] = { P_GET | P_SET, 0 },
 	[HVM_PARAM_ACPI_IOPORTS_LOCATION] = { P_GET | P_SET, 0x0003 },
-	[HVM_PARAM_MEMORY_EVENT_CR0] = { P_GONE, 0 },
-	[HVM_PARAM_MEMORY_EVENT_CR3] = { P_GONE, 0 },
-	[HVM_PARAM_MEMORY_EVENT_CR4] = { P_GONE, 0 },
-	[HVM_PARAM_MEMORY_EVENT_INT3] = { P_GONE, 0 },
-	[HVM_PARAM_NESTEDHVM] = { P_GONE, 0 },
-	[HVM_PARAM_MEMORY_EVENT_SINGLE_STEP] = { P_GONE, 0 },
-	[HVM_PARAM_BUFIOREQ_EVTCHN] = { P_GONE, 0 },
+	[HVM_PARAM_MEMORY_EVENT_CR0 ... HVM_PARAM_BUFIOREQ_EVTCHN] = { P_GONE, 0 },
 	[HVM_PARAM_MEMORY_EVENT_MSR] = { P_GONE, 0 },
 	[HVM_PARAM_TRIPLE_FAULT_REASON] = { 0, 0x003f },
-	[HVM_PARAM_IOREQ_SERVER_PFN] = { P_ONCE, 0 },
-	[HVM_PARAM_NR_IOREQ_SERVER_PAGES] = { P_ONCE, 0 },
+	[HVM_PARAM_IOREQ_SERVER_PFN ... HVM_PARAM_NR_IOREQ_SERVER_PAGES] = { P_ONCE, 0 },
 	[HVM_PARAM_VM_GENERATION_ID_ADDR] = { P_GET | P_SET, 0 },
 	[HVM_PARAM_ALTP2M] = { P_GET, ZERO_ONLY },
 	[HVM_PARAM_X87_FIP_WIDTH] = { P_GET | P_SET, 0x0111 },
@@ -74,7 +64,7 @@ static const struct param_rule param_rules[HVM_NR_PARAMS] = {
 	[HVM_PARAM_MCA_CAP] = { 0, ZERO_ONLY },
 };
 
-/* The target with a reference, if @v may do @access to parameter p->index of it. */
+/* The domain with a reference, if @v may do @access to parameter p->index of it. */
 static int param_target(struct vcpu *v, struct xen_hvm_param *p, unsigned int access,
 			struct domain **d)
 {
@@ -103,7 +93,6 @@ int64_t hvmop_get_param(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d;
 	int rc = param_target(v, p, P_GET, &d);
 
-	(void)hc;
 	if (rc)
 		return rc;
 	p->value = read_once(d->params[p->index]);
@@ -111,32 +100,26 @@ int64_t hvmop_get_param(struct vcpu *v, struct hypercall *hc, void *arg)
 	return 0;
 }
 
-static int param_set(struct domain *d, const struct param_rule *rule, uint32_t index, uint64_t value)
-{
-	uint64_t *param = &d->params[index];
-	int rc = 0;
-
-	if (rule->values && (value > 15 || !(rule->values & 1u << value)))
-		return -XEN_EINVAL;
-	spin_lock(&d->lock);
-	if (rule->flags & P_ONCE && *param && *param != value)
-		rc = -XEN_EEXIST;
-	else
-		write_once(*param, value);
-	spin_unlock(&d->lock);
-	return rc;
-}
-
 int64_t hvmop_set_param(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct xen_hvm_param *p = arg;
+	const struct param_rule *rule;
+	uint64_t *param;
 	struct domain *d;
 	int rc = param_target(v, p, P_SET, &d);
 
-	(void)hc;
 	if (rc)
 		return rc;
-	rc = param_set(d, &param_rules[p->index], p->index, p->value);
+	rule = &param_rules[p->index];
+	param = &d->params[p->index];
+	spin_lock(&d->lock);
+	if (rule->values && (p->value > 15 || !(rule->values & 1u << p->value)))
+		rc = -XEN_EINVAL;
+	else if (rule->flags & P_ONCE && *param && *param != p->value)
+		rc = -XEN_EEXIST;
+	else
+		write_once(*param, p->value);
+	spin_unlock(&d->lock);
 	domain_put(d);
 	return rc;
 }
@@ -148,7 +131,6 @@ int64_t hvmop_set_evtchn_upcall_vector(struct vcpu *v, struct hypercall *hc, voi
 	const struct xen_hvm_evtchn_upcall_vector *u = arg;
 	struct vcpu *t = domain_vcpu(v->domain, u->vcpu);
 
-	(void)hc;
 	if (u->vector < VECTOR_MIN)
 		return -XEN_EINVAL;
 	if (!t)
@@ -162,27 +144,19 @@ int64_t hvmop_set_evtchn_upcall_vector(struct vcpu *v, struct hypercall *hc, voi
 
 int64_t hvmop_get_mem_type(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	static const uint16_t types[P2M_TYPE_COUNT] = {
-		[P2M_HOLE] = HVMMEM_mmio_dm,
-		[P2M_RAM] = HVMMEM_ram_rw,
-		[P2M_RAM_RO] = HVMMEM_ram_ro,
-		[P2M_SHARED] = HVMMEM_ram_rw,
-		[P2M_GRANT_RW] = HVMMEM_ram_rw,
-		[P2M_GRANT_RO] = HVMMEM_ram_ro,
-		[P2M_FOREIGN] = HVMMEM_ram_rw,
-		[P2M_MMIO] = HVMMEM_mmio_dm,
-	};
 	struct xen_hvm_get_mem_type *m = arg;
+	enum p2m_type type;
 	struct domain *d;
 	int rc = target(v, m->domid, &d);
 
-	(void)hc;
 	if (rc)
 		return rc;
 	read_lock(&d->p2m.lock);
-	m->mem_type = types[p2m_get(&d->p2m, GFN(m->pfn)).type];
+	type = p2m_get(&d->p2m, GFN(m->pfn)).type;
 	read_unlock(&d->p2m.lock);
 	domain_put(d);
+	m->mem_type = p2m_is_writable(type) ? HVMMEM_ram_rw :
+		      p2m_is_ram(type) ? HVMMEM_ram_ro : HVMMEM_mmio_dm;
 	return 0;
 }
 
@@ -190,15 +164,12 @@ int64_t hvmop_get_time(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct xen_hvm_get_time *t = arg;
 
-	(void)v;
-	(void)hc;
 	t->now = port_time_ns();
 	return 0;
 }
 
 int64_t hvmop_flush_tlbs(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
 	if (hc->ptr)
 		return -XEN_EINVAL;
 	p2m_flush(v->domain);
@@ -210,7 +181,6 @@ int64_t hvmop_pagetable_dying(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct xen_hvm_pagetable_dying *p = arg;
 
-	(void)hc;
 	if (p->domid != DOMID_SELF && p->domid != v->domain->id)
 		return -XEN_EOPNOTSUPP;
 	return -XEN_EINVAL;

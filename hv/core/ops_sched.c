@@ -15,16 +15,12 @@
 
 int64_t schedop_yield(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)hc;
-	(void)arg;
 	sched_yield_slice(v);
 	return 0;
 }
 
 int64_t schedop_block(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)hc;
-	(void)arg;
 	vcpu_block(v);
 	return 0;
 }
@@ -33,20 +29,7 @@ int64_t schedop_shutdown(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct sched_shutdown *s = arg;
 
-	(void)hc;
 	domain_shutdown(v->domain, (uint8_t)s->reason);
-	return 0;
-}
-
-/* 1: a port is pending, 0: none is, or -XEN_EINVAL for a bad one. */
-static int any_port_pending(struct domain *d, const uint32_t *ports, unsigned int nr)
-{
-	for (unsigned int i = 0; i < nr; i++) {
-		int rc = evtchn_is_pending(d, ports[i]);
-
-		if (rc)
-			return rc;
-	}
 	return 0;
 }
 
@@ -54,9 +37,8 @@ int64_t schedop_poll(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct sched_poll *poll = arg;
 	uint32_t ports[POLL_PORTS_MAX];
-	int rc;
+	int rc = 0;
 
-	(void)hc;
 	if (poll->nr_ports > POLL_PORTS_MAX)
 		return -XEN_EINVAL;
 	if (copy_from_guest(v, ports, guest_handle(poll->ports), poll->nr_ports * sizeof(ports[0])))
@@ -66,14 +48,13 @@ int64_t schedop_poll(struct vcpu *v, struct hypercall *hc, void *arg)
 	/* Go to sleep first, look then: a sender that we miss sees us asleep. */
 	v->poll_port = poll->nr_ports == 1 ? ports[0] : ~0u;
 	vcpu_pause_set(v, PAUSE_POLL);
-	rc = any_port_pending(v->domain, ports, poll->nr_ports);
-	if (rc || (v->regs.rflags & RFLAGS_IF && vcpu_has_work(v))) {
+	for (uint32_t i = 0; i < poll->nr_ports && !rc; i++)
+		rc = evtchn_is_pending(v->domain, ports[i]);
+	if (rc || (v->regs.rflags & RFLAGS_IF && vcpu_has_work(v)))
 		vcpu_pause_clear(v, PAUSE_POLL);
-		return MIN(rc, 0);
-	}
-	if (poll->timeout)
+	else if (poll->timeout)
 		timer_set(&v->poll_timer, poll->timeout);
-	return 0;
+	return MIN(rc, 0);
 }
 
 int64_t schedop_remote_shutdown(struct vcpu *v, struct hypercall *hc, void *arg)
@@ -81,8 +62,6 @@ int64_t schedop_remote_shutdown(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct sched_remote_shutdown *s = arg;
 	struct domain *d = domain_get_by_id(s->domain_id);
 
-	(void)v;
-	(void)hc;
 	if (!d)
 		return -XEN_ESRCH;
 	domain_shutdown(d, (uint8_t)s->reason);
@@ -95,7 +74,6 @@ int64_t schedop_shutdown_code(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct sched_shutdown *s = arg;
 	struct domain *d = v->domain;
 
-	(void)hc;
 	spin_lock(&d->lock);
 	if (!d->shut_down) {
 		d->shutdown_code = (uint8_t)s->reason;
@@ -151,7 +129,6 @@ int64_t schedop_watchdog(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d = v->domain;
 	int64_t rc;
 
-	(void)hc;
 	if (w->id > ARRAY_SIZE(d->watchdog))
 		return -XEN_EINVAL;
 	spin_lock(&d->lock);
@@ -168,19 +145,12 @@ int64_t schedop_pin_override(struct vcpu *v, struct hypercall *hc, void *arg)
 	uint64_t before = v->sched.affinity;
 	int rc;
 
-	(void)hc;
-	if (p->pcpu < 0) {
-		rc = v->pinned_from ? sched_set_affinity(v, v->pinned_from) : 0;
-		if (!rc)
-			v->pinned_from = 0;
-		return rc;
-	}
-	if ((unsigned int)p->pcpu >= port_nr_pcpus())
+	if (p->pcpu >= (int)port_nr_pcpus())
 		return -XEN_EINVAL;
-	if (v->pinned_from)
-		return -XEN_EBUSY;
-	rc = sched_set_affinity(v, 1ULL << p->pcpu);
+	if (p->pcpu < 0 ? !v->pinned_from : !!v->pinned_from)
+		return p->pcpu < 0 ? 0 : -XEN_EBUSY;
+	rc = sched_set_affinity(v, p->pcpu < 0 ? v->pinned_from : 1ULL << p->pcpu);
 	if (!rc)
-		v->pinned_from = before;
+		v->pinned_from = p->pcpu < 0 ? 0 : before;
 	return rc;
 }

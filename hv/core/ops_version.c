@@ -29,50 +29,40 @@ static int64_t put_text(struct vcpu *v, gva_t dst, const char *text, size_t size
 
 int64_t version_version(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)v;
-	(void)hc;
-	(void)arg;
 	return ABI_VERSION_MAJOR << 16 | ABI_VERSION_MINOR;
 }
 
-int64_t version_extraversion(struct vcpu *v, struct hypercall *hc, void *arg)
+int64_t version_text(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
-	return put_text(v, hc->ptr, ".7", sizeof(xen_extraversion_t));
+	static const struct {
+		const char *text;
+		size_t size;
+	} texts[] = {
+		[XENVER_extraversion] = { ".7", sizeof(xen_extraversion_t) },
+		[XENVER_capabilities] = { "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ",
+					  sizeof(xen_capabilities_info_t) },
+		[XENVER_changeset] = { "Hospes " HOSPES_VERSION, sizeof(xen_changeset_info_t) },
+		[XENVER_commandline] = { "<denied>", sizeof(xen_commandline_t) },
+	};
+	const char *text = texts[hc->op].text;
+
+	if (hc->op == XENVER_commandline && v->domain->privileged)
+		text = port_boot_info()->cmdline;
+	return put_text(v, hc->ptr, text, texts[hc->op].size);
 }
 
 int64_t version_compile_info(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	/* No builder, no date: the same source makes the same image anywhere. */
-	static const struct xen_compile_info info = {
-		.compiler = __VERSION__,
-		.compile_by = "hospes",
-		.compile_domain = "",
-		.compile_date = "",
-	};
+	/* No host, no date: the same source makes the same image anywhere. */
+	static const struct xen_compile_info info = { .compiler = __VERSION__, .compile_by = "hospes" };
 
-	(void)arg;
 	return copy_to_guest(v, hc->ptr, &info, sizeof(info));
-}
-
-int64_t version_capabilities(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	(void)arg;
-	return put_text(v, hc->ptr, "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ",
-			sizeof(xen_capabilities_info_t));
-}
-
-int64_t version_changeset(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	(void)arg;
-	return put_text(v, hc->ptr, "Hospes " HOSPES_VERSION, sizeof(xen_changeset_info_t));
 }
 
 int64_t version_platform_parameters(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct xen_platform_parameters p = { .virt_start = VIRT_START };
 
-	(void)arg;
 	return copy_to_guest(v, hc->ptr, &p, sizeof(p));
 }
 
@@ -80,7 +70,6 @@ int64_t version_get_features(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct xen_feature_info *f = arg;
 
-	(void)hc;
 	if (f->submap_idx)
 		return -XEN_EINVAL;
 	f->submap = FEATURES | (v->domain->privileged ? FEATURE(dom0) : 0);
@@ -89,23 +78,12 @@ int64_t version_get_features(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int64_t version_pagesize(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)v;
-	(void)arg;
 	return hc->ptr ? -XEN_EINVAL : (int64_t)PAGE_SIZE;
 }
 
 int64_t version_guest_handle(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
 	return copy_to_guest(v, hc->ptr, v->domain->handle, sizeof(xen_domain_handle_t));
-}
-
-int64_t version_commandline(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	(void)arg;
-	return put_text(v, hc->ptr,
-			v->domain->privileged ? port_boot_info()->cmdline : "<denied>",
-			sizeof(xen_commandline_t));
 }
 
 int64_t version_build_id(struct vcpu *v, struct hypercall *hc, void *arg)
@@ -113,7 +91,6 @@ int64_t version_build_id(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct boot_info *info = port_boot_info();
 	uint32_t len;
 
-	(void)arg;
 	if (!info->build_id_len)
 		return -XEN_ENODATA;
 	if (!hc->ptr)

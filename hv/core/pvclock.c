@@ -12,6 +12,7 @@
 
 #define NSEC_PER_SEC 1000000000ULL
 #define TIME_BODY offsetof(struct vcpu_time_info, tsc_timestamp)
+#define BODY(t) ((const uint8_t *)(t) + TIME_BODY)
 
 /* The odd or even half of the version protocol: readers retry on odd. */
 static void version_begin(uint32_t *version)
@@ -26,17 +27,10 @@ static void version_end(uint32_t *version)
 	write_once(*version, (read_once(*version) | 1) + 1);
 }
 
-/* All but the version. Guest TSC = host TSC + offset. */
-static struct vcpu_time_info time_now(const struct vcpu *v)
-{
-	struct vcpu_time_info t = { .flags = XEN_PVCLOCK_TSC_STABLE_BIT };
-
-	port_pvclock_scale(&t.tsc_timestamp, &t.tsc_to_system_mul, &t.tsc_shift);
-	t.tsc_timestamp += v->tsc_offset;
-	return t;
-}
-
-/* The secondary area: any failure ends it quietly, the guest unmapped it. */
+/*
+ * A guest reads while we write: odd, then the body, then even. A failure ends
+ * it quietly: the guest has unmapped the area, or its kernel is not mapped now.
+ */
 static void time_area_update(struct vcpu *v, const struct vcpu_time_info *t)
 {
 	uint32_t version;
@@ -44,12 +38,9 @@ static void time_area_update(struct vcpu *v, const struct vcpu_time_info *t)
 	if (copy_from_guest(v, &version, v->time_area, sizeof(version)))
 		return;
 	version |= 1;
-	if (copy_to_guest(v, v->time_area, &version, sizeof(version)))
+	if (copy_to_guest(v, v->time_area, &version, sizeof(version)) ||
+	    copy_to_guest(v, v->time_area + TIME_BODY, BODY(t), sizeof(*t) - TIME_BODY))
 		return;
-	atomic_thread_fence(memory_order_release);
-	if (copy_to_guest(v, v->time_area + TIME_BODY, &t->tsc_timestamp, sizeof(*t) - TIME_BODY))
-		return;
-	atomic_thread_fence(memory_order_release);
 	version++;
 	if (copy_to_guest(v, v->time_area, &version, sizeof(version)))
 		return;
@@ -57,11 +48,13 @@ static void time_area_update(struct vcpu *v, const struct vcpu_time_info *t)
 
 void pvclock_update(struct vcpu *v)
 {
+	struct vcpu_time_info t = { .flags = XEN_PVCLOCK_TSC_STABLE_BIT };
 	struct vcpu_time_info *dst = &v->info->time;
-	const struct vcpu_time_info t = time_now(v);
 
+	port_pvclock_scale(&t.tsc_timestamp, &t.tsc_to_system_mul, &t.tsc_shift);
+	t.tsc_timestamp += v->tsc_offset;	/* guest TSC = host TSC + offset */
 	version_begin(&dst->version);
-	memcpy((uint8_t *)dst + TIME_BODY, (const uint8_t *)&t + TIME_BODY, sizeof(t) - TIME_BODY);
+	memcpy((uint8_t *)dst + TIME_BODY, BODY(&t), sizeof(t) - TIME_BODY);
 	version_end(&dst->version);
 	if (v->time_area && v == current_vcpu())
 		time_area_update(v, &t);
@@ -88,30 +81,30 @@ void runstate_change(struct vcpu *v, int state, uint64_t now)
 	v->runstate.state = state;
 }
 
+/* Writes the entry time alone: with the flag before the rest changes, without after. */
+static bool put_entry(struct vcpu *v, uint64_t entry)
+{
+	gva_t at = v->runstate_area + offsetof(struct vcpu_runstate_info, state_entry_time);
+
+	return !copy_to_guest(v, at, &entry, sizeof(entry));
+}
+
 void runstate_update_area(struct vcpu *v)
 {
+	unsigned int assist = atomic_load_explicit(&v->domain->vm_assist, memory_order_relaxed);
+	uint64_t flag = assist & 1u << VMASST_TYPE_runstate_update_flag ? XEN_RUNSTATE_UPDATE : 0;
+	/* Running here, so nobody else changes it. */
 	struct vcpu_runstate_info info = {
-		/* Running, so nobody else changes it. */
 		.state = v->runstate.state,
-		.state_entry_time = v->runstate.entry,
+		.state_entry_time = v->runstate.entry | flag,
 	};
-	gva_t entry = v->runstate_area + offsetof(struct vcpu_runstate_info, state_entry_time);
-	bool flag = atomic_load_explicit(&v->domain->vm_assist, memory_order_relaxed) &
-		    1u << VMASST_TYPE_runstate_update_flag;
 
 	if (!v->runstate_area)
 		return;
 	memcpy(info.time, v->runstate.time, sizeof(info.time));
-	if (flag) {
-		info.state_entry_time |= XEN_RUNSTATE_UPDATE;
-		if (copy_to_guest(v, entry, &info.state_entry_time, sizeof(info.state_entry_time)))
-			return;
-		atomic_thread_fence(memory_order_release);
-	}
+	if (flag && !put_entry(v, info.state_entry_time))
+		return;
 	if (copy_to_guest(v, v->runstate_area, &info, sizeof(info)) || !flag)
 		return;
-	atomic_thread_fence(memory_order_release);
-	info.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
-	if (copy_to_guest(v, entry, &info.state_entry_time, sizeof(info.state_entry_time)))
-		return;
+	(void)put_entry(v, v->runstate.entry);
 }

@@ -204,8 +204,8 @@ static void exit_hypercall(struct vcpu *v, const struct vm_exit *exit)
 {
 	unsigned int len = exit_length(v, exit, INSN_VMMCALL);
 
-	if (len)
-		hypercall_exit(v, len);
+	if (len && hypercall_exit(v))
+		advance(v, len);
 }
 
 static void exit_hlt(struct vcpu *v, const struct vm_exit *exit)

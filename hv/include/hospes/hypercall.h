@@ -20,6 +20,7 @@ struct hypercall {
 	uint64_t arg[5];	/* as in rdi, rsi, rdx, r10, r8; rewritten to continue */
 	uint64_t op;		/* the sub-operation */
 	gva_t ptr;		/* where the argument struct lies in the guest */
+	struct vcpu *vcpu;	/* the vCPU that argument 1 names, with HC_VCPU */
 	bool in_multicall;
 };
 
@@ -43,6 +44,7 @@ struct hypercall_op {
 #define HC_OUT	0x2u		/* write it back on success */
 #define HC_PRIV	0x4u		/* control domain only, else -EPERM */
 #define HC_LONG	0x8u		/* may return HC_CONTINUE */
+#define HC_VCPU	0x10u		/* argument 1 is a vCPU of the caller's domain, else -ENOENT */
 
 /* Prototypes of all handlers, from the table. */
 #define OP(call, nr, name, handler, size, flags) hypercall_fn handler;
@@ -55,10 +57,10 @@ struct hypercall_op {
 int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc);
 
 /*
- * The exit: reads the registers, dispatches, writes rax and moves rip by
- * @insn_len, or leaves rip and rax so that the call goes on at the next entry.
+ * The exit: reads the registers, dispatches, writes rax. False: registers are
+ * set so that the same instruction, run again, goes on with the call.
  */
-void hypercall_exit(struct vcpu *v, unsigned int insn_len);
+bool hypercall_exit(struct vcpu *v) __must_check;
 
 /*
  * Guest write of MSR 0x40000000: fills the page at @gpa with hypercall stubs.
