@@ -98,10 +98,9 @@ static bool fault(struct emul *e, uint8_t vector)
 }
 
 /* Type and limit outside 64-bit mode. */
-static bool segment_allows(const struct guest_segment *s, uint64_t off, unsigned int len, bool write)
+static bool segment_allows(const struct guest_segment *s, uint64_t off, uint64_t last, bool write)
 {
 	bool code = s->attr & 8, rw = s->attr & 2, down = (s->attr & 0xc) == 4;
-	uint64_t last = off + len - 1;
 
 	if (!(s->attr & 0x80) || (write ? code || !rw : code && !rw))
 		return false;
@@ -115,17 +114,17 @@ static bool linear(struct emul *e, enum guest_seg nr, uint64_t off, unsigned int
 {
 	struct guest_segment s = { .base = 0 };
 	uint8_t vector = nr == SEG_SS ? VECTOR_SS : VECTOR_GP;
+	uint64_t last;
 
 	if (e->mode != INSN_MODE_64 || nr >= SEG_FS)
 		e->ops->segment(e, nr, &s);
 	*out = s.base + off;
-	if (e->mode == INSN_MODE_64) {
-		if (sign_extend(*out, 6) != *out || sign_extend(*out + len - 1, 6) != *out + len - 1)
-			return fault(e, vector);
-		return true;
-	}
+	last = (e->mode == INSN_MODE_64 ? *out : off) + len - 1;
+	if (e->mode == INSN_MODE_64)
+		return (sign_extend(*out, 6) == *out && sign_extend(last, 6) == last) ||
+		       fault(e, vector);
 	*out = (uint32_t)*out;
-	return segment_allows(&s, off, len, write) || fault(e, vector);
+	return segment_allows(&s, off, last, write) || fault(e, vector);
 }
 
 /* The offset of the memory operand in its segment. */
@@ -341,7 +340,9 @@ static enum emul_result emulate_plain(struct emul *e, uint8_t does)
 
 /* --- Strings ------------------------------------------------------------ */
 
-enum { FROM_SI = 1, FROM_DI = 2, FROM_PORT = 4, TO_DI = 8, TO_PORT = 16, TO_ACC = 32, COMPARE = 64 };
+enum {
+	FROM_SI = 1, FROM_DI = 2, FROM_PORT = 4, TO_DI = 8, TO_PORT = 16, TO_ACC = 32, COMPARE = 64,
+};
 
 static uint8_t string_traits(enum insn_op op)
 {

@@ -32,16 +32,6 @@
 #define MSR_APIC_BASE 0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
 
-static void inject_gp(struct vcpu *v)
-{
-	cpu->inject(v, EVENT_EXCEPTION, VECTOR_GP, true, 0);
-}
-
-static void inject_ud(struct vcpu *v)
-{
-	cpu->inject(v, EVENT_EXCEPTION, VECTOR_UD, false, 0);
-}
-
 /* A guest that steps through its code expects to stop after this, too. */
 static void step_trap(struct vcpu *v)
 {
@@ -104,9 +94,11 @@ static size_t fetch(struct vcpu *v, gva_t ip, uint8_t buf[INSN_MAX_LEN])
 static unsigned int length_slow(struct vcpu *v, enum insn_mode mode, gva_t ip, enum insn_op op)
 {
 	uint8_t buf[INSN_MAX_LEN];
-	int len = insn_length(buf, fetch(v, ip, buf), mode, op);
+	struct insn in;
 
-	return len < 0 ? 0 : (unsigned int)len;
+	if (insn_decode(buf, fetch(v, ip, buf), mode, &in))
+		return 0;
+	return in.op == op || (op == INSN_WBINVD && in.op == INSN_INVD) ? in.len : 0;
 }
 
 /*
@@ -132,22 +124,31 @@ static unsigned int exit_length(struct vcpu *v, const struct vm_exit *exit, enum
 	return likely(len) ? len : length_slow(v, mode, ip, op);
 }
 
-/* --- Instructions ------------------------------------------------------- */
+/* --- Instructions. True: done, RIP moves on. ------------------------------ */
 
-static void exit_cpuid(struct vcpu *v, const struct vm_exit *exit)
+static bool raise_gp(struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_CPUID);
+	cpu->inject(v, EVENT_EXCEPTION, VECTOR_GP, true, 0);
+	return false;
+}
+
+static bool raise_ud(struct vcpu *v)
+{
+	cpu->inject(v, EVENT_EXCEPTION, VECTOR_UD, false, 0);
+	return false;
+}
+
+static bool exit_cpuid(struct vcpu *v)
+{
 	uint64_t *r = v->regs.gpr;
 	struct cpuid_regs out;
 
-	if (!len)
-		return;
 	policy_cpuid(v, (uint32_t)r[GPR_RAX], (uint32_t)r[GPR_RCX], &out);
 	r[GPR_RAX] = out.eax;
 	r[GPR_RBX] = out.ebx;
 	r[GPR_RCX] = out.ecx;
 	r[GPR_RDX] = out.edx;
-	advance(v, len);
+	return true;
 }
 
 static bool is_apic_msr(uint32_t msr)
@@ -155,88 +156,62 @@ static bool is_apic_msr(uint32_t msr)
 	return (msr >> 8) == 8 || msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE;
 }
 
-static void exit_msr_read(struct vcpu *v, const struct vm_exit *exit)
+static bool exit_msr_read(struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_RDMSR);
 	uint32_t msr = (uint32_t)v->regs.gpr[GPR_RCX];
 	uint64_t val;
 	bool ok;
 
-	if (!len)
-		return;
 	if (is_apic_msr(msr))
 		ok = vlapic_msr_read(v, msr, &val);
 	else
 		ok = cpu->msr_read(v, msr, &val) || msr_read(v, msr, &val);
-	if (!ok) {
-		inject_gp(v);
-		return;
-	}
+	if (!ok)
+		return raise_gp(v);
 	v->regs.gpr[GPR_RAX] = (uint32_t)val;
 	v->regs.gpr[GPR_RDX] = val >> 32;
-	advance(v, len);
+	return true;
 }
 
-static void exit_msr_write(struct vcpu *v, const struct vm_exit *exit)
+/* The 64-bit operand of WRMSR and XSETBV. */
+static uint64_t edx_eax(const struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_WRMSR);
-	const uint64_t *r = v->regs.gpr;
-	uint32_t msr = (uint32_t)r[GPR_RCX];
-	uint64_t val = (uint32_t)r[GPR_RAX] | r[GPR_RDX] << 32;
-	int fault = 0;
+	return (uint32_t)v->regs.gpr[GPR_RAX] | v->regs.gpr[GPR_RDX] << 32;
+}
+
+static bool exit_msr_write(struct vcpu *v)
+{
+	uint32_t msr = (uint32_t)v->regs.gpr[GPR_RCX];
+	uint64_t val = edx_eax(v);
+	int fault;
 	bool ok;
 
-	if (!len)
-		return;
 	if (is_apic_msr(msr))
 		ok = vlapic_msr_write(v, msr, val);
 	else if (cpu->msr_write(v, msr, val, &fault))
 		ok = !fault;
 	else
 		ok = msr_write(v, msr, val);
-	if (ok)
-		advance(v, len);
-	else
-		inject_gp(v);
+	return ok || raise_gp(v);
 }
 
-static void exit_hypercall(struct vcpu *v, const struct vm_exit *exit)
+static bool exit_hlt(struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_VMMCALL);
-
-	if (len && hypercall_exit(v))
-		advance(v, len);
-}
-
-static void exit_hlt(struct vcpu *v, const struct vm_exit *exit)
-{
-	unsigned int len = exit_length(v, exit, INSN_HLT);
-
-	if (!len)
-		return;
-	advance(v, len);
 	vcpu_halt(v);
+	return true;
 }
 
-static void exit_pause(struct vcpu *v, const struct vm_exit *exit)
+static bool exit_pause(struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_PAUSE);
-
-	if (!len)
-		return;
-	advance(v, len);
 	sched_yield_slice(v);
+	return true;
 }
 
 /* No device reads the guest's memory behind its caches. */
-static void exit_wbinvd(struct vcpu *v, const struct vm_exit *exit)
+static bool exit_wbinvd(struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_WBINVD);
-
-	if (!len)
-		len = exit_length(v, exit, INSN_INVD);
-	if (len)
-		advance(v, len);
+	(void)v;
+	return true;
 }
 
 static bool xcr0_valid(uint64_t xcr0, uint64_t mask)
@@ -249,34 +224,16 @@ static bool xcr0_valid(uint64_t xcr0, uint64_t mask)
 	       ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && (xcr0 & XCR0_AVX));
 }
 
-static void exit_xsetbv(struct vcpu *v, const struct vm_exit *exit)
+static bool exit_xsetbv(struct vcpu *v)
 {
-	unsigned int len = exit_length(v, exit, INSN_XSETBV);
-	const uint64_t *r = v->regs.gpr;
-	uint64_t xcr0 = (uint32_t)r[GPR_RAX] | r[GPR_RDX] << 32;
+	uint64_t xcr0 = edx_eax(v);
 
-	if (!len)
-		return;
-	if (cpu->get_cpl(v) || (uint32_t)r[GPR_RCX] ||
-	    !xcr0_valid(xcr0, v->domain->policy->xcr0_mask)) {
-		inject_gp(v);
-		return;
-	}
+	if (cpu->get_cpl(v) || (uint32_t)v->regs.gpr[GPR_RCX] ||
+	    !xcr0_valid(xcr0, v->domain->policy->xcr0_mask))
+		return raise_gp(v);
 	v->msr.xcr0 = xcr0;
 	insn_xsetbv(0, xcr0);
-	advance(v, len);
-}
-
-static void exit_gp(struct vcpu *v, const struct vm_exit *exit)
-{
-	(void)exit;
-	inject_gp(v);
-}
-
-static void exit_ud(struct vcpu *v, const struct vm_exit *exit)
-{
-	(void)exit;
-	inject_ud(v);
+	return true;
 }
 
 static void exit_exception(struct vcpu *v, const struct vm_exit *exit)
@@ -373,21 +330,18 @@ static bool access_page(struct emul *e, gva_t addr, uint8_t *buf, unsigned int l
 static bool access_guest(struct emul *e, gva_t addr, void *buf, unsigned int len, bool write)
 {
 	unsigned int first = (unsigned int)MIN(len, PAGE_SIZE - (addr & ~PAGE_MASK));
+	struct vcpu *v = e->data;
+	gpa_t gpa;
+	bool ok;
 
-	if (unlikely(first < len)) {
-		struct vcpu *v = e->data;
-		gpa_t gpa;
-		bool ok;
-
-		/* The second page must not fault after the first was written. */
-		read_lock(&v->domain->p2m.lock);
-		ok = walk(e, addr + first, write, &gpa);
-		read_unlock(&v->domain->p2m.lock);
-		if (!ok || !access_page(e, addr, buf, first, write))
-			return false;
-		return access_page(e, addr + first, (uint8_t *)buf + first, len - first, write);
-	}
-	return access_page(e, addr, buf, len, write);
+	if (likely(first == len))
+		return access_page(e, addr, buf, len, write);
+	/* The second page must not fault after the first was written. */
+	read_lock(&v->domain->p2m.lock);
+	ok = walk(e, addr + first, write, &gpa);
+	read_unlock(&v->domain->p2m.lock);
+	return ok && access_page(e, addr, buf, first, write) &&
+	       access_page(e, addr + first, (uint8_t *)buf + first, len - first, write);
 }
 
 static bool read_guest(struct emul *e, gva_t addr, void *buf, unsigned int len)
@@ -431,7 +385,7 @@ static void run_emulation(struct vcpu *v, enum insn_mode mode, const struct insn
 	case EMUL_UNHANDLED:
 		log_debug("d%u v%u: instruction at %lx (opcode %x, map %u) is not emulated",
 			  v->domain->id, v->id, v->regs.rip, in->opcode, in->map);
-		inject_ud(v);
+		raise_ud(v);
 		break;
 	}
 }
@@ -441,22 +395,18 @@ static bool decode_here(struct vcpu *v, const struct vm_exit *exit, enum insn_mo
 			struct insn *in)
 {
 	uint8_t buf[INSN_MAX_LEN];
-	size_t avail = 0;
 	gva_t ip;
 	int rc;
 
 	*mode = cpu->get_code(v, &ip);
-	if (exit->kind == EXIT_NPF)
-		avail = MIN((size_t)exit->npf.insn_avail, sizeof(buf));
-	if (avail)
-		memcpy(buf, exit->npf.insn, avail);
+	if (exit->kind == EXIT_NPF && exit->npf.insn)
+		rc = insn_decode(exit->npf.insn, INSN_MAX_LEN, *mode, in);
 	else
-		avail = fetch(v, ip, buf);
-	rc = insn_decode(buf, avail, *mode, in);
+		rc = insn_decode(buf, fetch(v, ip, buf), *mode, in);
 	if (rc == -XEN_E2BIG)
-		inject_gp(v);
+		raise_gp(v);
 	else if (rc == -XEN_EOPNOTSUPP)
-		inject_ud(v);
+		raise_ud(v);
 	return !rc;
 }
 
@@ -467,7 +417,7 @@ static void exit_io(struct vcpu *v, const struct vm_exit *exit)
 	enum insn_mode mode;
 	struct insn in;
 
-	if (unlikely(exit->io.string || !exit->insn_len)) {
+	if (unlikely(exit->io.string)) {
 		if (decode_here(v, exit, &mode, &in) && (in.op == INSN_INS || in.op == INSN_OUTS))
 			run_emulation(v, mode, &in);
 		return;
@@ -481,12 +431,13 @@ static void exit_io(struct vcpu *v, const struct vm_exit *exit)
 	advance(v, exit->insn_len);
 }
 
-static void triple_fault(struct vcpu *v)
+static bool triple_fault(struct vcpu *v)
 {
 	struct domain *d = v->domain;
 
 	log_info("d%u v%u: triple fault at %lx", d->id, v->id, v->regs.rip);
 	domain_shutdown(d, (uint8_t)d->params[HVM_PARAM_TRIPLE_FAULT_REASON]);
+	return false;
 }
 
 static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
@@ -504,65 +455,64 @@ static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
 	if (cpu->event_pending(v))
 		triple_fault(v);	/* an IDT or a stack of ones delivers nothing */
 	else if (exit->npf.exec)
-		inject_ud(v);		/* ones are not an instruction */
+		raise_ud(v);		/* ones are not an instruction */
 	else if (decode_here(v, exit, &mode, &in))
 		run_emulation(v, mode, &in);
 }
 
-/* --- The end, and nothing ----------------------------------------------- */
+/* --- Dispatch ----------------------------------------------------------- */
 
-static void exit_nothing(struct vcpu *v, const struct vm_exit *exit)
+static void exit_crash(struct vcpu *v, const struct vm_exit *exit)
 {
-	(void)v;
-	(void)exit;
+	domain_crash(v->domain, "vCPU %u: %s, exit %#lx", v->id, exit->kind == EXIT_INVALID ?
+		     "the CPU refuses its state" : "unexpected", exit->raw);
 }
 
-static void exit_shutdown(struct vcpu *v, const struct vm_exit *exit)
-{
-	(void)exit;
-	triple_fault(v);
-}
-
-static void exit_invalid(struct vcpu *v, const struct vm_exit *exit)
-{
-	(void)exit;
-	domain_crash(v->domain, "vCPU %u: the CPU refuses its state", v->id);
-}
-
-static void exit_unknown(struct vcpu *v, const struct vm_exit *exit)
-{
-	domain_crash(v->domain, "vCPU %u: unexpected exit %#lx", v->id, exit->raw);
-}
-
-static void (*const handlers[EXIT_KIND_COUNT])(struct vcpu *v, const struct vm_exit *exit) = {
-	[EXIT_INTERRUPT] = exit_nothing,	/* served by the main loop */
-	[EXIT_NMI] = exit_nothing,
-	[EXIT_HYPERCALL] = exit_hypercall,
-	[EXIT_CPUID] = exit_cpuid,
-	[EXIT_MSR_READ] = exit_msr_read,
-	[EXIT_MSR_WRITE] = exit_msr_write,
-	[EXIT_IO] = exit_io,
-	[EXIT_NPF] = exit_npf,
-	[EXIT_HLT] = exit_hlt,
-	[EXIT_PAUSE] = exit_pause,
-	[EXIT_IRQ_WINDOW] = exit_nothing,	/* exit_prepare() uses it */
-	[EXIT_SHUTDOWN] = exit_shutdown,
-	[EXIT_WBINVD] = exit_wbinvd,
-	[EXIT_XSETBV] = exit_xsetbv,
-	[EXIT_RDPMC] = exit_gp,
-	[EXIT_MWAIT] = exit_ud,
-	[EXIT_UNDEFINED] = exit_ud,
-	[EXIT_EXCEPTION] = exit_exception,
-	[EXIT_TASK_SWITCH] = exit_unknown,
-	[EXIT_CR_ACCESS] = exit_unknown,
-	[EXIT_INVALID] = exit_invalid,
-	[EXIT_UNKNOWN] = exit_unknown,
+/*
+ * Either @handle has it all; or @instr, after it was checked that there still
+ * is the instruction @op, says whether RIP moves on; or there is nothing to do:
+ * the main loop serves interrupts, exit_prepare() uses windows.
+ */
+static const struct {
+	void (*handle)(struct vcpu *v, const struct vm_exit *exit);
+	bool (*instr)(struct vcpu *v);
+	enum insn_op op;
+} rows[EXIT_KIND_COUNT] = {
+	[EXIT_HYPERCALL] = { NULL, hypercall_exit, INSN_VMMCALL },
+	[EXIT_CPUID] = { NULL, exit_cpuid, INSN_CPUID },
+	[EXIT_MSR_READ] = { NULL, exit_msr_read, INSN_RDMSR },
+	[EXIT_MSR_WRITE] = { NULL, exit_msr_write, INSN_WRMSR },
+	[EXIT_IO] = { exit_io, NULL, 0 },
+	[EXIT_NPF] = { exit_npf, NULL, 0 },
+	[EXIT_HLT] = { NULL, exit_hlt, INSN_HLT },
+	[EXIT_PAUSE] = { NULL, exit_pause, INSN_PAUSE },
+	[EXIT_SHUTDOWN] = { NULL, triple_fault, 0 },
+	[EXIT_WBINVD] = { NULL, exit_wbinvd, INSN_WBINVD },
+	[EXIT_XSETBV] = { NULL, exit_xsetbv, INSN_XSETBV },
+	[EXIT_RDPMC] = { NULL, raise_gp, 0 },
+	[EXIT_MWAIT] = { NULL, raise_ud, 0 },
+	[EXIT_UNDEFINED] = { NULL, raise_ud, 0 },
+	[EXIT_EXCEPTION] = { exit_exception, NULL, 0 },
+	[EXIT_TASK_SWITCH] = { exit_crash, NULL, 0 },
+	[EXIT_CR_ACCESS] = { exit_crash, NULL, 0 },
+	[EXIT_INVALID] = { exit_crash, NULL, 0 },
+	[EXIT_UNKNOWN] = { exit_crash, NULL, 0 },
 };
 
 void exit_handle(struct vcpu *v, const struct vm_exit *exit)
 {
-	v->exits[exit->kind]++;
-	handlers[exit->kind](v, exit);
+	enum exit_kind kind = exit->kind;
+	unsigned int len = 0;
+
+	v->exits[kind]++;
+	if (rows[kind].handle) {
+		rows[kind].handle(v, exit);
+	} else if (rows[kind].instr) {
+		if (rows[kind].op)
+			len = exit_length(v, exit, rows[kind].op);
+		if ((len || !rows[kind].op) && rows[kind].instr(v))
+			advance(v, len);
+	}
 }
 
 /* --- Before entry ------------------------------------------------------- */

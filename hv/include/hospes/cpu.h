@@ -53,8 +53,8 @@ struct vm_exit {
 		struct {
 			gpa_t gpa;
 			bool write, exec, present;
-			uint8_t insn_avail;	/* bytes of the instruction, if the CPU */
-			const uint8_t *insn;	/* fetched them, until the next run */
+			const uint8_t *insn;	/* 15 bytes from RIP until the next run, */
+						/* or NULL when the CPU gave less */
 		} npf;
 		struct {
 			uint8_t vector;

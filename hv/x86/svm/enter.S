@@ -29,14 +29,9 @@ svm_enter:
 	mov	0x18(%rsi), %rbx
 	mov	0x28(%rsi), %rbp
 	mov	0x38(%rsi), %rdi
-	mov	0x40(%rsi), %r8
-	mov	0x48(%rsi), %r9
-	mov	0x50(%rsi), %r10
-	mov	0x58(%rsi), %r11
-	mov	0x60(%rsi), %r12
-	mov	0x68(%rsi), %r13
-	mov	0x70(%rsi), %r14
-	mov	0x78(%rsi), %r15
+	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
+	mov	8 * \n(%rsi), %r\n
+	.endr
 	mov	0x30(%rsi), %rsi
 	vmrun				/* keeps RAX and RSP */
 	vmsave
@@ -47,27 +42,16 @@ svm_enter:
 	mov	%rbp, 0x28(%rax)
 	mov	%rsi, 0x30(%rax)
 	mov	%rdi, 0x38(%rax)
-	mov	%r8, 0x40(%rax)
-	mov	%r9, 0x48(%rax)
-	mov	%r10, 0x50(%rax)
-	mov	%r11, 0x58(%rax)
-	mov	%r12, 0x60(%rax)
-	mov	%r13, 0x68(%rax)
-	mov	%r14, 0x70(%rax)
-	mov	%r15, 0x78(%rax)
+	.irp	n, 8, 9, 10, 11, 12, 13, 14, 15
+	mov	%r\n, 8 * \n(%rax)
+	.endr
 	pop	%rax
 	vmload
 
 	/* Nothing the guest chose stays where speculation could use it. */
-	xor	%ecx, %ecx
-	xor	%edx, %edx
-	xor	%esi, %esi
-	xor	%edi, %edi
-	xor	%r8d, %r8d
-	xor	%r9d, %r9d
-	xor	%r10d, %r10d
-	xor	%r11d, %r11d
-	xor	%ebp, %ebp
+	.irp	r, ecx, edx, esi, edi, r8d, r9d, r10d, r11d, ebp
+	xor	%\r, %\r
+	.endr
 	/* RBX and R12 to R15 are overwritten below, before any branch depends on them. */
 	pop	%r15
 	pop	%r14

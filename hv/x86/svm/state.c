@@ -8,22 +8,44 @@
 #include "x86/svm/svm.h"
 
 #include "hospes/abi.h"
-#include "hospes/cpu_insn.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
 
 #define EFER_KNOWN 0xcd01ULL	/* SCE, LME, LMA, NXE, FFXSR, TCE */
 #define PAT_RESET 0x0007040600070406ULL
 
-/* CPUID 80000008 EBX */
-#define FEAT_IBPB	(1u << 12)
-#define FEAT_SPEC_CTRL	(1u << 14 | 1u << 15 | 1u << 24)	/* IBRS, STIBP, SSBD */
-#define FEAT_VIRT_SSBD	(1u << 25)
-
-#define SPEC_CTRL_VALID 7u
-#define VIRT_SPEC_VALID 4u
-
+#define VECTOR_DB 1
+#define VECTOR_AC 17
 #define VECTOR_MC 18
+
+#define K(kind) ((kind) + 1)
+
+/* Exit code to exit_kind + 1, and so what is intercepted; 0: never asked for. */
+static const uint8_t exit_kinds[SVM_EXIT_INTERCEPTS] = {
+	/*
+	 * #DB and #AC, because a guest can make their delivery raise them again
+	 * for ever, and no interrupt would get through.
+	 */
+	[SVM_EXIT_EXCEPTION + VECTOR_DB] = K(EXIT_EXCEPTION),
+	[SVM_EXIT_EXCEPTION + VECTOR_AC] = K(EXIT_EXCEPTION),
+	[SVM_EXIT_EXCEPTION + VECTOR_MC] = K(EXIT_EXCEPTION),
+	[SVM_EXIT_INTR] = K(EXIT_INTERRUPT), [SVM_EXIT_NMI] = K(EXIT_NMI),
+	[SVM_EXIT_INIT] = K(EXIT_INTERRUPT), [SVM_EXIT_VINTR] = K(EXIT_IRQ_WINDOW),
+	[SVM_EXIT_RDPMC] = K(EXIT_RDPMC), [SVM_EXIT_CPUID] = K(EXIT_CPUID),
+	[SVM_EXIT_RSM] = K(EXIT_UNDEFINED), [SVM_EXIT_IRET] = K(EXIT_IRQ_WINDOW),
+	[SVM_EXIT_INVD] = K(EXIT_WBINVD), [SVM_EXIT_PAUSE] = K(EXIT_PAUSE),
+	[SVM_EXIT_HLT] = K(EXIT_HLT), [SVM_EXIT_INVLPGA] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_IOIO] = K(EXIT_IO), [SVM_EXIT_MSR] = K(EXIT_MSR_READ),
+	[SVM_EXIT_SHUTDOWN] = K(EXIT_SHUTDOWN), [SVM_EXIT_VMRUN] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_VMMCALL] = K(EXIT_HYPERCALL), [SVM_EXIT_VMLOAD] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_VMSAVE] = K(EXIT_UNDEFINED), [SVM_EXIT_STGI] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_CLGI] = K(EXIT_UNDEFINED), [SVM_EXIT_SKINIT] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_ICEBP] = K(EXIT_EXCEPTION), [SVM_EXIT_WBINVD] = K(EXIT_WBINVD),
+	[SVM_EXIT_MONITOR] = K(EXIT_MWAIT), [SVM_EXIT_MWAIT] = K(EXIT_MWAIT),
+	[SVM_EXIT_XSETBV] = K(EXIT_XSETBV), [SVM_EXIT_RDPRU] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_INVLPGB] = K(EXIT_UNDEFINED), [SVM_EXIT_MCOMMIT] = K(EXIT_UNDEFINED),
+	[SVM_EXIT_TLBSYNC] = K(EXIT_UNDEFINED),
+};
 
 void svm_vmcb_init(struct svm_vcpu *s)
 {
@@ -43,17 +65,11 @@ void svm_vmcb_init(struct svm_vcpu *s)
 	};
 	struct vmcb *b = s->vmcb;
 
-	/*
-	 * #DB and #AC, because a guest can make their delivery raise them again
-	 * for ever, and no interrupt would get through.
-	 */
-	b->intercept[VMCB_EXCEPTIONS] = 1u << 1 | 1u << 17 | 1u << VECTOR_MC;
-	b->intercept[VMCB_MISC1] = I1_INTR | I1_NMI | I1_INIT | I1_RDPMC | I1_CPUID | I1_RSM |
-		I1_INVD | I1_PAUSE | I1_HLT | I1_INVLPGA | I1_IOIO | I1_MSR | I1_FERR | I1_SHUTDOWN;
-	b->intercept[VMCB_MISC2] = I2_VMRUN | I2_VMMCALL | I2_VMLOAD | I2_VMSAVE | I2_STGI |
-		I2_CLGI | I2_SKINIT | I2_ICEBP | I2_WBINVD | I2_MONITOR | I2_MWAIT | I2_XSETBV |
-		I2_RDPRU;
-	b->intercept[VMCB_MISC3] = I3_INVLPGB | I3_MCOMMIT | I3_TLBSYNC;
+	for (unsigned int code = 0; code < SVM_EXIT_INTERCEPTS; code++)
+		vmcb_intercept(b, code, exit_kinds[code]);
+	/* These two only while an event waits for them. */
+	vmcb_intercept(b, SVM_EXIT_VINTR, false);
+	vmcb_intercept(b, SVM_EXIT_IRET, false);
 	if (svm.features & SVM_PAUSE)
 		b->pause_count = 3000;
 	if (svm.features & SVM_PAUSE_THR)
@@ -158,7 +174,7 @@ int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 	if (!system_valid(sys))
 		return -XEN_EINVAL;
 	st->nmi_masked = st->nmi_iret = false;
-	b->intercept[VMCB_MISC1] &= ~I1_IRET;
+	vmcb_intercept(b, SVM_EXIT_IRET, false);
 	b->event_inj = 0;
 #define SET(f) b->f = sys->f;
 	PLAIN_FIELDS(SET)
@@ -179,128 +195,50 @@ int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 	return 0;
 }
 
-/* --- MSRs that exit and live here --------------------------------------- */
-
-/* Which speculation MSR this is, when the guest's CPUID offers it. */
-static uint64_t *spec_msr(struct vcpu *v, uint32_t msr, uint64_t *valid)
-{
-	struct svm_vcpu *s = svm_vcpu(v);
-	uint32_t offered = v->domain->policy->ext[8].ebx;
-
-	if (msr == MSR_SPEC_CTRL && svm.spec_ctrl && (offered & FEAT_SPEC_CTRL)) {
-		*valid = SPEC_CTRL_VALID;
-		return &s->spec_ctrl;
-	}
-	if (msr == MSR_VIRT_SPEC && svm.virt_spec && (offered & FEAT_VIRT_SSBD)) {
-		*valid = VIRT_SPEC_VALID;
-		return &s->virt_spec_ctrl;
-	}
-	return NULL;
-}
+/* --- MSRs that exit and live here: the rest is not intercepted, or not the CPU's --- */
 
 bool svm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
 	const struct vmcb *b = svm_vcpu(v)->vmcb;
-	const uint64_t *spec;
-	uint64_t valid;
 
-	switch (msr) {
-	case MSR_EFER:
+	if (msr == MSR_EFER)
 		*val = b->efer & ~EFER_SVME;
-		return true;
-	case MSR_PAT:
+	else if (msr == MSR_PAT)
 		*val = b->g_pat;
-		return true;
-	case MSR_SPEC_CTRL:
-	case MSR_VIRT_SPEC:
-		spec = spec_msr(v, msr, &valid);
-		if (spec)
-			*val = *spec;
-		return spec;
-	case MSR_TSC_AUX:
-		*val = v->msr.tsc_aux;
-		return svm.tsc_aux;
-	default:
+	else
 		return false;
-	}
+	return true;
 }
 
-static int efer_write(struct vcpu *v, uint64_t val)
+static bool efer_write(struct vcpu *v, struct vmcb *b, uint64_t val)
 {
-	struct vmcb *b = svm_vcpu(v)->vmcb;
-
 	if (val & ~(v->domain->policy->efer_valid | EFER_LMA))
-		return 1;
+		return false;
 	if (((val ^ b->efer) & EFER_LME) && (b->cr0 & CR0_PG))
-		return 1;
+		return false;
 	b->efer = (val & ~EFER_LMA) | (b->efer & EFER_LMA) | EFER_SVME;
 	b->clean &= ~CLEAN_CR;
-	return 0;
+	return true;
 }
 
 bool svm_msr_write(struct vcpu *v, uint32_t msr, uint64_t val, int *fault)
 {
 	struct vmcb *b = svm_vcpu(v)->vmcb;
-	uint64_t *spec, valid;
 
-	*fault = 0;
-	switch (msr) {
-	case MSR_EFER:
-		*fault = efer_write(v, val);
-		return true;
-	case MSR_PAT:
+	if (msr == MSR_EFER) {
+		*fault = !efer_write(v, b, val);
+	} else if (msr == MSR_PAT) {
 		*fault = !pat_valid(val);
 		if (!*fault)
 			b->g_pat = val;
 		b->clean &= ~CLEAN_NP;
-		return true;
-	case MSR_SPEC_CTRL:
-	case MSR_VIRT_SPEC:
-		spec = spec_msr(v, msr, &valid);
-		*fault = spec && (val & ~valid);
-		if (spec && !*fault)
-			*spec = val;
-		return spec;
-	case MSR_PRED_CMD:
-		if (!svm.ibpb || !(v->domain->policy->ext[8].ebx & FEAT_IBPB))
-			return false;
-		*fault = val > 1;
-		if (val == 1)
-			insn_wrmsr(MSR_PRED_CMD, 1);
-		return true;
-	case MSR_TSC_AUX:
-		if (!svm.tsc_aux)
-			return false;
-		*fault = val >> 32 != 0;
-		if (!*fault) {
-			v->msr.tsc_aux = val;
-			insn_wrmsr(MSR_TSC_AUX, val);
-		}
-		return true;
-	default:
+	} else {
 		return false;
 	}
+	return true;
 }
 
 /* --- Exits -------------------------------------------------------------- */
-
-#define K(kind) ((kind) + 1)
-
-/* Exit code to exit_kind + 1; 0 for what is never asked for. */
-static const uint8_t exit_kinds[0x90] = {
-	[0x41] = K(EXIT_EXCEPTION), [0x51] = K(EXIT_EXCEPTION), [0x52] = K(EXIT_EXCEPTION),
-	[0x60] = K(EXIT_INTERRUPT), [0x61] = K(EXIT_NMI), [0x63] = K(EXIT_INTERRUPT),
-	[0x64] = K(EXIT_IRQ_WINDOW), [0x6f] = K(EXIT_RDPMC), [0x72] = K(EXIT_CPUID),
-	[0x73] = K(EXIT_UNDEFINED), [SVM_EXIT_IRET] = K(EXIT_IRQ_WINDOW),
-	[0x76] = K(EXIT_WBINVD), [0x77] = K(EXIT_PAUSE), [0x78] = K(EXIT_HLT),
-	[0x7a] = K(EXIT_UNDEFINED), [SVM_EXIT_IOIO] = K(EXIT_IO),
-	[SVM_EXIT_MSR] = K(EXIT_MSR_READ), [0x7f] = K(EXIT_SHUTDOWN),
-	[0x80] = K(EXIT_UNDEFINED), [0x81] = K(EXIT_HYPERCALL), [0x82] = K(EXIT_UNDEFINED),
-	[0x83] = K(EXIT_UNDEFINED), [0x84] = K(EXIT_UNDEFINED), [0x85] = K(EXIT_UNDEFINED),
-	[0x86] = K(EXIT_UNDEFINED), [SVM_EXIT_ICEBP] = K(EXIT_EXCEPTION),
-	[0x89] = K(EXIT_WBINVD), [0x8a] = K(EXIT_MWAIT), [0x8b] = K(EXIT_MWAIT),
-	[0x8c] = K(EXIT_MWAIT), [0x8d] = K(EXIT_XSETBV), [0x8e] = K(EXIT_UNDEFINED),
-};
 
 static void decode_io(const struct vmcb *b, struct vm_exit *exit)
 {
@@ -316,13 +254,14 @@ static void decode_io(const struct vmcb *b, struct vm_exit *exit)
 
 static void decode_exception(const struct vmcb *b, struct vm_exit *exit)
 {
-	unsigned int vector = exit->raw == SVM_EXIT_ICEBP ? 1 : exit->raw - SVM_EXIT_EXCEPTION;
+	unsigned int vector = exit->raw == SVM_EXIT_ICEBP ? VECTOR_DB :
+		(unsigned int)exit->raw - SVM_EXIT_EXCEPTION;
 
 	if (vector == VECTOR_MC)
 		panic("machine check while a guest ran");
 	exit->exception.vector = (uint8_t)vector;
 	exit->exception.icebp = exit->raw == SVM_EXIT_ICEBP;
-	exit->exception.has_error = vector == 17;
+	exit->exception.has_error = vector == VECTOR_AC;
 	exit->exception.error = (uint32_t)b->exit_info1;
 }
 
@@ -332,8 +271,7 @@ static void decode_npf(const struct vmcb *b, struct vm_exit *exit)
 	exit->npf.present = b->exit_info1 & 1;
 	exit->npf.write = b->exit_info1 & 2;
 	exit->npf.exec = b->exit_info1 & 16;
-	exit->npf.insn = b->insn;
-	exit->npf.insn_avail = svm.features & SVM_ASSISTS ? b->insn_len & 15 : 0;
+	exit->npf.insn = (svm.features & SVM_ASSISTS) && (b->insn_len & 15) == 15 ? b->insn : NULL;
 }
 
 void svm_decode_exit(struct vcpu *v, struct vm_exit *exit)
@@ -367,16 +305,16 @@ void svm_dump(struct vcpu *v)
 {
 	static const char names[SEG_COUNT][5] = {
 		"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
+	static const char rows[][16] = {
+		"rax rcx rdx rbx", "rsp rbp rsi rdi", "r8  r9  r10 r11", "r12 r13 r14 r15" };
 	const struct vmcb *b = svm_vcpu(v)->vmcb;
 	const uint64_t *r = v->regs.gpr;
 
-	log_err("rip %016lx rsp %016lx rflags %08lx cpl %u shadow %lu", v->regs.rip, r[GPR_RSP],
-		v->regs.rflags, b->cpl, b->int_shadow);
-	log_err("rax %016lx rbx %016lx rcx %016lx", r[GPR_RAX], r[GPR_RBX], r[GPR_RCX]);
-	log_err("rdx %016lx rsi %016lx rdi %016lx", r[GPR_RDX], r[GPR_RSI], r[GPR_RDI]);
-	log_err("rbp %016lx r8  %016lx r9  %016lx", r[GPR_RBP], r[GPR_R8], r[GPR_R9]);
-	log_err("r10 %016lx r11 %016lx r12 %016lx", r[GPR_R10], r[GPR_R11], r[GPR_R12]);
-	log_err("r13 %016lx r14 %016lx r15 %016lx", r[GPR_R13], r[GPR_R14], r[GPR_R15]);
+	log_err("rip %016lx rflags %08lx cpl %u shadow %lu", v->regs.rip, v->regs.rflags, b->cpl,
+		b->int_shadow);
+	for (unsigned int i = 0; i < GPR_COUNT; i += 4)
+		log_err("%s %016lx %016lx %016lx %016lx", rows[i / 4], r[i], r[i + 1], r[i + 2],
+			r[i + 3]);
 	log_err("cr0 %08lx cr2 %016lx cr3 %012lx cr4 %08lx efer %04lx", b->cr0, b->cr2, b->cr3,
 		b->cr4, b->efer);
 	for (unsigned int i = 0; i < SEG_COUNT; i++) {

@@ -21,9 +21,12 @@
 #define MSRPM_ORDER 1u		/* 8 KiB */
 
 #define CPUID_SVM	(1u << 2)	/* 80000001 ECX */
-#define CPUID_RDTSCP	(1u << 27)	/* 80000001 EDX */
 #define CPUID_XSAVE	(1u << 26)	/* 1 ECX */
+#define CPUID_IBPB	(1u << 12)	/* 80000008 EBX */
+
+#define MSR_VM_CR	0xc0010114u
 #define VM_CR_SVMDIS	(1u << 4)
+#define MSR_VM_HSAVE_PA	0xc0010117u
 
 struct svm_machine svm;
 
@@ -89,17 +92,15 @@ err_iopm:
 
 static int probe_machine(void)
 {
-	uint32_t svm_leaf[4], ext1[4], ext8[4];
+	uint32_t svm_leaf[4], ext8[4];
+	uint64_t tsc_aux;
 
 	insn_cpuid(0x8000000a, 0, svm_leaf);
-	insn_cpuid(0x80000001, 0, ext1);
 	insn_cpuid(0x80000008, 0, ext8);
 	svm.features = svm_leaf[CPUID_EDX];
 	svm.nr_asids = svm_leaf[CPUID_EBX];
-	svm.ibpb = ext8[CPUID_EBX] & (1u << 12);
-	svm.spec_ctrl = ext8[CPUID_EBX] & (1u << 14 | 1u << 15 | 1u << 24);
-	svm.virt_spec = ext8[CPUID_EBX] & (1u << 25);
-	svm.tsc_aux = ext1[CPUID_EDX] & CPUID_RDTSCP;
+	svm.ibpb = ext8[CPUID_EBX] & CPUID_IBPB;
+	svm.tsc_aux = insn_rdmsr_safe(MSR_TSC_AUX, &tsc_aux);
 	probe_xsave();
 	return alloc_maps();
 }
@@ -273,12 +274,6 @@ static void new_translations(struct svm_vcpu *s, uint64_t flush_gen)
 	b->clean &= ~CLEAN_ASID;
 }
 
-static void set_spec_ctrl(uint32_t msr, uint64_t value)
-{
-	if (unlikely(value))
-		insn_wrmsr(msr, value);
-}
-
 /* An exit came while an event was being delivered: deliver it again. */
 static void requeue_event(struct vmcb *b)
 {
@@ -303,15 +298,14 @@ static void after_exit(struct svm_vcpu *s)
 		requeue_event(b);
 	if (b->int_ctl & INT_IRQ) {
 		b->int_ctl &= ~(INT_IRQ | INT_PRIO_MASK);
-		b->intercept[VMCB_MISC1] &= ~I1_VINTR;
-		b->clean &= ~(CLEAN_TPR | CLEAN_INTERCEPTS);
+		b->clean &= ~CLEAN_TPR;
+		vmcb_intercept(b, SVM_EXIT_VINTR, false);
 	}
 	if (s->nmi_iret && b->rip != s->iret_rip)
 		s->nmi_iret = s->nmi_masked = false;
 	if (b->exit_code == SVM_EXIT_IRET) {
 		/* NMIs are masked until the IRET is done, which the next exit shows. */
-		b->intercept[VMCB_MISC1] &= ~I1_IRET;
-		b->clean &= ~CLEAN_INTERCEPTS;
+		vmcb_intercept(b, SVM_EXIT_IRET, false);
 		s->nmi_iret = true;
 		s->iret_rip = b->rip;
 	}
@@ -363,14 +357,7 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 		new_translations(s, flush_gen);
 	rare = b->tlb_control | b->event_inj | (b->int_ctl & INT_IRQ) | s->nmi_masked;
 
-	set_spec_ctrl(MSR_SPEC_CTRL, s->spec_ctrl);
-	set_spec_ctrl(MSR_VIRT_SPEC, s->virt_spec_ctrl);
 	svm_enter(s->vmcb_pa, v->regs.gpr, sp->host_vmcb);
-	if (unlikely(s->spec_ctrl))
-		insn_wrmsr(MSR_SPEC_CTRL, 0);
-	if (unlikely(s->virt_spec_ctrl))
-		insn_wrmsr(MSR_VIRT_SPEC, 0);
-
 	atomic_store_explicit(&p->in_guest, NULL, memory_order_release);
 	b->clean = CLEAN_ALL;
 	if (unlikely(rare || (b->exit_int_info & EVENT_VALID)))
@@ -418,8 +405,7 @@ static void svm_inject(struct vcpu *v, enum event_type type, uint8_t vector, boo
 	if (type == EVENT_NMI) {
 		s->nmi_masked = true;
 		s->nmi_iret = false;
-		b->intercept[VMCB_MISC1] |= I1_IRET;
-		b->clean &= ~CLEAN_INTERCEPTS;
+		vmcb_intercept(b, SVM_EXIT_IRET, true);
 	}
 }
 
@@ -428,8 +414,8 @@ static void svm_irq_window(struct vcpu *v, unsigned int prio)
 	struct vmcb *b = svm_vcpu(v)->vmcb;
 
 	b->int_ctl = (b->int_ctl & ~INT_PRIO_MASK) | INT_IRQ | prio << INT_PRIO_SHIFT;
-	b->intercept[VMCB_MISC1] |= I1_VINTR;
-	b->clean &= ~(CLEAN_TPR | CLEAN_INTERCEPTS);
+	b->clean &= ~CLEAN_TPR;
+	vmcb_intercept(b, SVM_EXIT_VINTR, true);
 }
 
 /* --- Small things ------------------------------------------------------- */

@@ -17,7 +17,6 @@
 #define SVM_PAUSE	(1u << 10)
 #define SVM_PAUSE_THR	(1u << 12)
 
-#define MSR_SPEC_CTRL	0x48u
 #define MSR_PRED_CMD	0x49u
 #define MSR_PAT		0x277u
 #define MSR_EFER	0xc0000080u
@@ -32,9 +31,6 @@
 #define MSR_SYSENTER_CS	0x174u
 #define MSR_SYSENTER_ESP 0x175u
 #define MSR_SYSENTER_EIP 0x176u
-#define MSR_VM_CR	0xc0010114u
-#define MSR_VM_HSAVE_PA	0xc0010117u
-#define MSR_VIRT_SPEC	0xc001011fu
 
 #define EFER_LME	(1ULL << 8)
 #define EFER_LMA	(1ULL << 10)
@@ -65,7 +61,6 @@ struct svm_vcpu {
 	struct svm_pcpu *here;		/* the CPU it is or was last loaded on */
 	uint64_t asid_gen;		/* of that CPU, when it gave the ASID */
 	uint64_t flush_gen;		/* the p2m's, when last flushed */
-	uint64_t spec_ctrl, virt_spec_ctrl;	/* the guest's; zero is the host's */
 	uint64_t dr[4];
 	bool nmi_masked;		/* from injection until after the IRET */
 	bool nmi_iret;			/* the IRET is at iret_rip */
@@ -81,7 +76,7 @@ static inline struct svm_vcpu *svm_vcpu(const struct vcpu *v)
 struct svm_machine {
 	uint32_t features;		/* CPUID 8000000A EDX */
 	uint32_t nr_asids;
-	bool ibpb, spec_ctrl, virt_spec, tsc_aux;
+	bool ibpb, tsc_aux;
 	uint64_t xmask;			/* XSAVE components to switch */
 	unsigned int order;		/* of VMCB and XSAVE area together */
 	uint64_t *iopm, *msrpm;		/* owned, shared by all vCPUs */
