@@ -1,26 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The model-specific registers that are neither the CPU's nor the APIC's.
+ * The model-specific registers that neither cpu->msr_* nor the APIC answers.
  *
  * Owns: vcpu.msr. Everything runs on the vCPU's own CPU, without locks. The
  * guest chooses number and value; what no row of the table names is #GP.
  */
-#include "hospes/cpu_insn.h"
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 #include "hospes/lib.h"
 #include "hospes/policy.h"
 
-#define MSR_PRED_CMD 0x49u
-#define MSR_TSC_AUX 0xc0000103u
-
 #define VENDOR_AMD 0x68747541u		/* "Auth", leaf 0 EBX */
 #define VENDOR_HYGON 0x6f677948u	/* "Hygo" */
 
-#define FEATURE_IBPB (1u << 12)		/* leaf 0x80000008 EBX */
 #define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */
-#define FEATURE_RDTSCP (1u << 27)	/* leaf 0x80000001 EDX */
-#define FEATURE_RDPID (1u << 22)	/* leaf 7 ECX */
 
 #define MTRR_CAP 0x508u			/* 8 variable ranges, fixed ones, write combining */
 #define MTRR_DEF_VALID 0xcffu
@@ -45,7 +38,8 @@ typedef bool handler(struct vcpu *v, struct access *a);
 
 struct row {
 	uint32_t first, last;
-	handler *read, *write;	/* NULL: #GP */
+	handler *read;
+	handler *write;		/* NULL: #GP */
 	uint64_t value;		/* of constants; where in struct vcpu, of plain storage */
 	enum vendor vendor;
 };
@@ -121,28 +115,6 @@ static bool write_tsc_adjust(struct vcpu *v, struct access *a)
 	return true;
 }
 
-static bool has_tsc_aux(const struct vcpu *v)
-{
-	const struct cpu_policy *p = v->domain->policy;
-
-	return (p->ext[1].edx & FEATURE_RDTSCP) || (p->leaf7[0].ecx & FEATURE_RDPID);
-}
-
-static bool read_tsc_aux(struct vcpu *v, struct access *a)
-{
-	return has_tsc_aux(v) && read_slot(v, a);
-}
-
-/* The guest reads the real register; cpu->load() brings it back after a switch. */
-static bool write_tsc_aux(struct vcpu *v, struct access *a)
-{
-	if (!has_tsc_aux(v) || a->val >> 32)
-		return false;
-	v->msr.tsc_aux = a->val;
-	insn_wrmsr(MSR_TSC_AUX, a->val);
-	return true;
-}
-
 /* --- Memory types: stored for the guest to read; nested paging ignores them --- */
 
 static bool valid_type(uint64_t type)
@@ -154,8 +126,7 @@ static bool write_mtrr_def(struct vcpu *v, struct access *a)
 {
 	if ((a->val & ~(uint64_t)MTRR_DEF_VALID) || !valid_type(a->val & 0xff))
 		return false;
-	v->msr.mtrr_def = a->val;
-	return true;
+	return write_slot(v, a);
 }
 
 static bool write_mtrr_fixed(struct vcpu *v, struct access *a)
@@ -171,24 +142,15 @@ static bool write_mtrr_fixed(struct vcpu *v, struct access *a)
 static bool write_mtrr_var(struct vcpu *v, struct access *a)
 {
 	uint64_t address = ((1ULL << v->domain->policy->maxphysaddr) - 1) & PAGE_MASK;
+	bool is_mask = a->nr & 1;
 
-	if (a->nr & 1) {
-		if (a->val & ~(address | MTRR_MASK_VALID))
-			return false;
-	} else if ((a->val & ~(address | 0xff)) || !valid_type(a->val & 0xff)) {
+	if ((a->val & ~(address | (is_mask ? MTRR_MASK_VALID : 0xff))) ||
+	    (!is_mask && !valid_type(a->val & 0xff)))
 		return false;
-	}
 	return write_slot(v, a);
 }
 
 /* --- The rest ------------------------------------------------------------- */
-
-static bool write_pred_cmd(struct vcpu *v, struct access *a)
-{
-	if (!(v->domain->policy->ext[8].ebx & FEATURE_IBPB) || a->val & ~1ULL)
-		return false;
-	return !a->val || insn_wrmsr_safe(MSR_PRED_CMD, a->val);
-}
 
 static bool read_hwcr(struct vcpu *v, struct access *a)
 {
@@ -214,7 +176,6 @@ static const struct row rows[] = {
 	CONST(0x17, 0x17, 0, NULL, INTEL),			/* PLATFORM_ID */
 	CONST(0x3a, 0x3a, 1, NULL, INTEL),			/* FEATURE_CONTROL: locked */
 	SLOT(0x3b, 0x3b, tsc_adjust, write_tsc_adjust, ANY),
-	{ MSR_PRED_CMD, MSR_PRED_CMD, NULL, write_pred_cmd, 0, ANY },
 	CONST(0x8b, 0x8b, 0, write_same, ANY),			/* microcode level */
 	CONST(0xce, 0xce, 0, NULL, INTEL),			/* PLATFORM_INFO */
 	CONST(0xfe, 0xfe, MTRR_CAP, NULL, ANY),
@@ -236,8 +197,6 @@ static const struct row rows[] = {
 	SLOT(0x404, 0x404, mc_ctl[1], write_slot, ANY),
 	CONST(0x405, 0x407, 0, write_drop, ANY),
 	{ 0x40000000, 0x40000000, read_const, write_hypercall_page, 0, ANY },
-	{ MSR_TSC_AUX, MSR_TSC_AUX, read_tsc_aux, write_tsc_aux,
-	  offsetof(struct vcpu, msr.tsc_aux), ANY },
 	CONST(0xc0010000, 0xc0010007, 0, write_drop, AMD),	/* performance counters */
 	CONST(0xc0010010, 0xc0010010, 0, write_same, AMD),	/* SYSCFG */
 	{ 0xc0010015, 0xc0010015, read_hwcr, write_same, 0, AMD },
@@ -253,7 +212,7 @@ static bool vendor_fits(const struct vcpu *v, enum vendor vendor)
 	return vendor == ANY || (ebx == VENDOR_AMD || ebx == VENDOR_HYGON) == (vendor == AMD);
 }
 
-static const struct row *find(const struct vcpu *v, uint32_t msr)
+static bool find(const struct vcpu *v, uint32_t msr, struct access *a)
 {
 	size_t low = 0, high = ARRAY_SIZE(rows);
 
@@ -265,20 +224,16 @@ static const struct row *find(const struct vcpu *v, uint32_t msr)
 		else
 			high = mid;
 	}
-	low = index_nospec(low, ARRAY_SIZE(rows));
-	return msr - rows[low].first <= rows[low].last - rows[low].first &&
-	       vendor_fits(v, rows[low].vendor) ? &rows[low] : NULL;
+	a->row = &rows[index_nospec(low, ARRAY_SIZE(rows))];
+	a->nr = msr - a->row->first;
+	return a->nr <= a->row->last - a->row->first && vendor_fits(v, a->row->vendor);
 }
 
 bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
-	const struct row *row = find(v, msr);
 	struct access a;
 
-	if (!row || !row->read)
-		return false;
-	a = (struct access){ row, msr - row->first, 0 };
-	if (!row->read(v, &a))
+	if (!find(v, msr, &a) || !a.row->read(v, &a))
 		return false;
 	*val = a.val;
 	return true;
@@ -286,13 +241,12 @@ bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 
 bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
-	const struct row *row = find(v, msr);
 	struct access a;
 
-	if (!row || !row->write)
+	if (!find(v, msr, &a) || !a.row->write)
 		return false;
-	a = (struct access){ row, msr - row->first, val };
-	return row->write(v, &a);
+	a.val = val;
+	return a.row->write(v, &a);
 }
 
 void msr_vcpu_init(struct vcpu *v)

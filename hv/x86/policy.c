@@ -76,8 +76,8 @@ static const struct mask default_masks[] = {
 	REG(ext[1].edx, 0xefd3fbff, 0),
 	LEAF(ext[2]), LEAF(ext[3]), LEAF(ext[4]), LEAF(ext[5]), LEAF(ext[6]),
 	REG(ext[7].edx, FEATURE_INVTSC, 0),
-	/* CLZERO, XSAVEERPTR, IBPB, and what the CPU is not vulnerable to. One core. */
-	REG(ext[8].ebx, 0x64001005, 0),
+	/* CLZERO, XSAVEERPTR, IBPB, IBRS, STIBP, SSBD; to what the CPU is not vulnerable. */
+	REG(ext[8].ebx, 0x670fd005, 0),
 	LEAF(ext[0x19]),
 	LEAF(ext[0x1a]),
 	/* No data breakpoints nested, LFENCE serialises, null selectors, fast strings. */

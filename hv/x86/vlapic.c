@@ -96,19 +96,10 @@ static bool is_enabled(const struct vlapic *l)
 
 /* --- Priorities --------------------------------------------------------- */
 
-static int isr_highest(const struct vlapic *l)
+static int highest(const atomic_ulong words[4])
 {
 	for (int i = 3; i >= 0; i--) {
-		if (l->isr[i])
-			return i * 64 + fls64(l->isr[i]);
-	}
-	return -1;
-}
-
-static int irr_highest(const struct vlapic *l)
-{
-	for (int i = 3; i >= 0; i--) {
-		uint64_t w = atomic_load_explicit(&l->irr[i], memory_order_acquire);
+		uint64_t w = atomic_load_explicit(&words[i], memory_order_acquire);
 
 		if (w)
 			return i * 64 + fls64(w);
@@ -116,10 +107,18 @@ static int irr_highest(const struct vlapic *l)
 	return -1;
 }
 
+static void set_in_service(struct vlapic *l, unsigned int vector, bool on)
+{
+	atomic_ulong *word = &l->isr[vector >> 6];
+	uint64_t bit = 1ULL << (vector & 63), old = atomic_load_explicit(word, memory_order_relaxed);
+
+	atomic_store_explicit(word, on ? old | bit : old & ~bit, memory_order_relaxed);
+}
+
 static uint32_t processor_priority(const struct vlapic *l)
 {
 	uint32_t tpr = l->reg[APIC_TPR];
-	uint32_t served = (uint32_t)MAX(isr_highest(l), 0) & 0xf0;
+	uint32_t served = (uint32_t)MAX(highest(l->isr), 0) & 0xf0;
 
 	return (tpr & 0xf0) >= served ? tpr : served;
 }
@@ -146,11 +145,11 @@ int vlapic_pending(struct vcpu *v)
 
 	if (likely(!atomic_load_explicit(&l->irr_pending, memory_order_relaxed)))
 		return -1;
-	vector = irr_highest(l);
+	vector = highest(l->irr);
 	if (vector < 0) {
 		/* A request sets its bit first, then the hint: clear, then look again. */
 		atomic_store(&l->irr_pending, false);
-		vector = irr_highest(l);
+		vector = highest(l->irr);
 		if (vector < 0)
 			return -1;
 		atomic_store(&l->irr_pending, true);
@@ -162,19 +161,17 @@ int vlapic_pending(struct vcpu *v)
 
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {
-	struct vlapic *l = &v->lapic;
-	uint64_t bit = 1ULL << (vector & 63);
-
-	atomic_fetch_and_explicit(&l->irr[vector >> 6], ~bit, memory_order_relaxed);
-	l->isr[vector >> 6] |= bit;
+	atomic_fetch_and_explicit(&v->lapic.irr[vector >> 6], ~(1ULL << (vector & 63)),
+				  memory_order_relaxed);
+	set_in_service(&v->lapic, vector, true);
 }
 
 static void end_of_interrupt(struct vlapic *l)
 {
-	int vector = isr_highest(l);
+	int vector = highest(l->isr);
 
 	if (vector >= 0)
-		l->isr[vector >> 6] &= ~(1ULL << (vector & 63));
+		set_in_service(l, (unsigned int)vector, false);
 }
 
 void vlapic_set_cr8(struct vcpu *v, uint64_t cr8)
@@ -212,64 +209,49 @@ static bool match_logical(const struct vlapic *l, uint32_t dest)
 	return mda == 0xff || (mda >> 4 == ldr >> 4 && (mda & ldr & 0xf) != 0);
 }
 
+/* SMI and ExtINT: there is nobody to send them to. */
 static void deliver(struct vcpu *target, unsigned int mode, uint8_t vector)
 {
-	switch (mode) {
-	case ICR_FIXED:
-	case ICR_LOWEST:
+	if (mode <= ICR_LOWEST) {
 		vlapic_request(target, vector);
-		break;
-	case ICR_NMI:
+	} else if (mode == ICR_NMI) {
 		atomic_store(&target->nmi_pending, true);
 		vcpu_notify(target);
-		break;
-	case ICR_INIT:
+	} else if (mode == ICR_INIT) {
 		vcpu_init_signal(target);
-		break;
-	case ICR_STARTUP:
+	} else if (mode == ICR_STARTUP) {
 		vcpu_sipi(target, vector);
-		break;
-	default:	/* SMI, ExtINT: there is nobody to send them to */
-		break;
 	}
 }
 
-static bool is_target(const struct vcpu *v, const struct vcpu *target, uint32_t icr, uint32_t dest)
+static uint32_t tpr_of(const struct vcpu *v)
 {
-	if (!vlapic_present(&target->lapic))
-		return false;
-	switch ((icr >> 18) & 3) {
-	case TO_ALL:
-		return true;
-	case TO_OTHERS:
-		return target != v;
-	default:	/* a physical destination that gets here is the broadcast */
-		return !(icr & ICR_LOGICAL) || match_logical(&target->lapic, dest);
-	}
+	return read_once(v->lapic.reg[APIC_TPR]);
 }
 
 /* To several, or to the one of them with the lowest priority. */
 static void send_many(struct vcpu *v, uint32_t icr, uint32_t dest)
 {
 	const struct domain *d = v->domain;
-	unsigned int mode = (icr >> 8) & 7;
-	struct vcpu *best = NULL, *target;
+	unsigned int mode = (icr >> 8) & 7, shorthand = (icr >> 18) & 3;
+	bool logical = shorthand == TO_DEST && (icr & ICR_LOGICAL);
 	unsigned int first = 0, end = d->nr_vcpus;
+	struct vcpu *best = NULL;
 
-	if ((icr & ICR_LOGICAL) && !((icr >> 18) & 3) && is_x2apic(&v->lapic) &&
-	    dest != UINT32_MAX) {
+	if (logical && is_x2apic(&v->lapic) && dest != UINT32_MAX) {
 		/* Ids are even, so a cluster of 16 ids holds 8 vCPUs. */
 		first = (dest >> 16) * 8;
 		end = MIN(end, first + 8);
 	}
 	for (unsigned int i = first; i < end; i++) {
-		target = d->vcpus[i];
-		if (!is_target(v, target, icr, dest))
+		struct vcpu *target = d->vcpus[i];
+
+		if (!vlapic_present(&target->lapic) || (shorthand == TO_OTHERS && target == v) ||
+		    (logical && !match_logical(&target->lapic, dest)))
 			continue;
 		if (mode != ICR_LOWEST)
 			deliver(target, mode, (uint8_t)icr);
-		else if (!best || (read_once(target->lapic.reg[APIC_TPR]) <
-				   read_once(best->lapic.reg[APIC_TPR])))
+		else if (!best || tpr_of(target) < tpr_of(best))
 			best = target;
 	}
 	if (best)
@@ -280,6 +262,7 @@ static void send_ipi(struct vcpu *v, uint32_t icr, uint32_t dest)
 {
 	unsigned int mode = (icr >> 8) & 7, shorthand = (icr >> 18) & 3;
 	uint32_t broadcast = is_x2apic(&v->lapic) ? UINT32_MAX : 0xff;
+	struct vcpu *target;
 
 	if (mode <= ICR_LOWEST && (icr & 0xff) < 16)
 		error(v, ESR_SEND_VECTOR);
@@ -289,10 +272,9 @@ static void send_ipi(struct vcpu *v, uint32_t icr, uint32_t dest)
 		deliver(v, mode, (uint8_t)icr);
 	else if (shorthand != TO_DEST || (icr & ICR_LOGICAL) || dest == broadcast)
 		send_many(v, icr, dest);
-	else if (!(dest & 1) && dest >> 1 < v->domain->nr_vcpus &&
-		 vlapic_present(&v->domain->vcpus[dest >> 1]->lapic))
-		deliver(v->domain->vcpus[index_nospec(dest >> 1, v->domain->nr_vcpus)], mode,
-			(uint8_t)icr);
+	else if (!(dest & 1) && (target = domain_vcpu(v->domain, dest >> 1)) &&
+		 vlapic_present(&target->lapic))
+		deliver(target, mode, (uint8_t)icr);
 }
 
 /* --- Timer -------------------------------------------------------------- */
@@ -303,6 +285,11 @@ static unsigned int timer_shift(const struct vlapic *l)
 	uint32_t tdcr = l->reg[APIC_TDCR];
 
 	return (((tdcr & 3) | ((tdcr & 8) >> 1)) + 1) & 7;
+}
+
+static bool is_tsc_mode(const struct vlapic *l)
+{
+	return TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
 }
 
 static void timer_disarm(struct vlapic *l)
@@ -317,18 +304,27 @@ static void timer_arm(struct vlapic *l, uint64_t ns)
 	timer_set(&l->timer, l->deadline);
 }
 
-static void timer_arm_tsc(struct vcpu *v)
+static void set_tsc_deadline(struct vcpu *v, uint64_t val)
 {
 	struct vlapic *l = &v->lapic;
 	uint64_t now = port_tsc(), guest = now + v->tsc_offset;
-	uint64_t delta = l->tsc_deadline > guest ? l->tsc_deadline - guest : 0;
+	uint64_t delta = val > guest ? val - guest : 0;
 
-	timer_arm(l, port_tsc_to_ns(now + MIN(delta, TSC_DELTA_MAX)));
+	spin_lock(&l->lock);
+	l->tsc_deadline = val;
+	if (val)
+		timer_arm(l, port_tsc_to_ns(now + MIN(delta, TSC_DELTA_MAX)));
+	else
+		timer_disarm(l);
+	spin_unlock(&l->lock);
 }
 
-static uint64_t timer_period(const struct vlapic *l)
+void vlapic_tsc_changed(struct vcpu *v)
 {
-	return MAX((uint64_t)l->reg[APIC_TMICT] << timer_shift(l), PERIOD_MIN_NS);
+	uint64_t val = read_once(v->lapic.tsc_deadline);
+
+	if (val)
+		set_tsc_deadline(v, val);
 }
 
 static void timer_fired(void *data)
@@ -344,7 +340,8 @@ static void timer_fired(void *data)
 	/* The vCPU, on another CPU, may have set it anew meanwhile. */
 	due = l->deadline && now >= l->deadline;
 	if (due && TIMER_MODE(lvt) == TIMER_PERIODIC) {
-		uint64_t period = timer_period(l);
+		uint64_t count = (uint64_t)l->reg[APIC_TMICT] << timer_shift(l);
+		uint64_t period = MAX(count, PERIOD_MIN_NS);
 
 		timer_arm(l, l->deadline + ((now - l->deadline) / period + 1) * period);
 	} else if (due) {
@@ -361,30 +358,15 @@ static uint32_t timer_count(const struct vlapic *l)
 	uint64_t now = port_time_ns(), deadline = read_once(l->deadline);
 	unsigned int shift = timer_shift(l);
 
-	if (deadline <= now || TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE)
+	if (deadline <= now || is_tsc_mode(l))
 		return 0;
 	return (uint32_t)((deadline - now + (1U << shift) - 1) >> shift);
-}
-
-static void timer_set_tsc_deadline(struct vcpu *v, uint64_t val)
-{
-	struct vlapic *l = &v->lapic;
-
-	if (TIMER_MODE(l->reg[APIC_LVT_TIMER]) != TIMER_DEADLINE)
-		return;
-	spin_lock(&l->lock);
-	l->tsc_deadline = val;
-	if (val)
-		timer_arm_tsc(v);
-	else
-		timer_disarm(l);
-	spin_unlock(&l->lock);
 }
 
 /* LVT, initial count or divisor. With a new divisor the rest of the count goes on. */
 static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 {
-	bool was_tsc = TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
+	bool was_tsc = is_tsc_mode(l);
 	uint32_t left;
 
 	if (was_tsc && reg == APIC_TMICT)
@@ -392,7 +374,7 @@ static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 	spin_lock(&l->lock);
 	left = reg == APIC_TMICT ? val : timer_count(l);
 	l->reg[reg] = val;
-	if (was_tsc != (TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE)) {
+	if (was_tsc != is_tsc_mode(l)) {
 		timer_disarm(l);
 		l->tsc_deadline = 0;
 	} else if (reg != APIC_LVT_TIMER && left) {
@@ -401,14 +383,6 @@ static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 		timer_disarm(l);
 	}
 	spin_unlock(&l->lock);
-}
-
-void vlapic_tsc_changed(struct vcpu *v)
-{
-	spin_lock(&v->lapic.lock);
-	if (v->lapic.tsc_deadline)
-		timer_arm_tsc(v);
-	spin_unlock(&v->lapic.lock);
 }
 
 void vlapic_migrate(struct vcpu *v)
@@ -424,7 +398,7 @@ static uint32_t reg_read(struct vcpu *v, unsigned int reg)
 	unsigned int word = (reg & 7) >> 1, half = (reg & 1) * 32;
 
 	if ((reg & ~7u) == APIC_ISR)
-		return (uint32_t)(l->isr[word] >> half);
+		return (uint32_t)(atomic_load(&l->isr[word]) >> half);
 	if ((reg & ~7u) == APIC_IRR)
 		return (uint32_t)(atomic_load(&l->irr[word]) >> half);
 	if (reg == APIC_PPR)
@@ -558,7 +532,7 @@ void vlapic_reset(struct vcpu *v)
 	l->esr_latch = 0;
 	for (unsigned int i = 0; i < ARRAY_SIZE(l->irr); i++) {
 		atomic_store(&l->irr[i], 0);
-		l->isr[i] = 0;
+		atomic_store(&l->isr[i], 0);
 	}
 }
 
@@ -610,7 +584,8 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 	if (msr == MSR_APIC_BASE)
 		return base_write(v, val);
 	if (msr == MSR_TSC_DEADLINE) {
-		timer_set_tsc_deadline(v, val);
+		if (is_tsc_mode(l))
+			set_tsc_deadline(v, val);
 		return true;
 	}
 	if (!is_x2apic(l) || !reg_allows(&reg, XWR) || ((uint32_t)val & ~reg_info[reg].valid))

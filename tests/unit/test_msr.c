@@ -4,7 +4,6 @@
  */
 #include "unit.h"
 
-#include "hospes/cpu_insn.h"
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 #include "hospes/policy.h"
@@ -115,8 +114,7 @@ static void test_constants(void **state)
 		assert_int_equal(get(rows[i].msr), rows[i].val);
 	for (size_t i = 0; i < ARRAY_SIZE(none); i++) {
 		assert_false(there(none[i]));
-		if (none[i] != 0x49)
-			assert_false(put(none[i], 0));
+		assert_false(put(none[i], 0));
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(intel); i++) {
 		assert_false(there(intel[i]));
@@ -186,21 +184,6 @@ static void test_tsc(void **state)
 	assert_int_equal(vlapic_pending(&vcpu), 0x40);
 }
 
-static void test_tsc_aux(void **state)
-{
-	(void)state;
-	assert_true(put(0xc0000103, 0x1234));
-	assert_int_equal(get(0xc0000103), 0x1234);
-	assert_int_equal(insn_rdmsr(0xc0000103), 0x1234);
-	assert_false(put(0xc0000103, 1ULL << 32));
-	policy.ext[1].edx &= ~(1u << 27);
-	policy.leaf7[0].ecx &= ~(1u << 22);
-	assert_false(there(0xc0000103));
-	assert_false(put(0xc0000103, 0));
-	policy.leaf7[0].ecx |= 1u << 22;
-	assert_true(there(0xc0000103));
-}
-
 static void test_mtrr(void **state)
 {
 	static const uint32_t fixed[] = { 0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c,
@@ -256,31 +239,15 @@ static void test_hypercall_page(void **state)
 	assert_int_equal(get(0x40000000), 0);
 }
 
-static void test_pred_cmd(void **state)
-{
-	(void)state;
-	assert_true(put(0x49, 0));
-	assert_int_equal(insn_rdmsr(0x49), 0);
-	assert_true(put(0x49, 1));
-	assert_int_equal(insn_rdmsr(0x49), 1);
-	assert_false(put(0x49, 2));
-	test_msr_set(0x49, 0, false);
-	assert_false(put(0x49, 1));
-	policy.ext[8].ebx = 0;
-	assert_false(put(0x49, 0));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_constants, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hwcr_without_invtsc, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tsc, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tsc_aux, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mtrr, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_machine_check, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hypercall_page, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pred_cmd, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

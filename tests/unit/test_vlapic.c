@@ -122,7 +122,7 @@ static uint64_t take(uint8_t vector)
 			continue;
 		who |= 1ULL << i;
 		vlapic_accept(&vcpus[i], vector);
-		vcpus[i].lapic.isr[vector >> 6] = 0;
+		atomic_store(&vcpus[i].lapic.isr[vector >> 6], 0);
 	}
 	return who;
 }
@@ -264,7 +264,8 @@ static void test_x2apic_registers(void **state)
 		{ APIC_LVT_PERF, true, true, 0x107ff }, { APIC_LVT_LINT0, true, true, 0x1a7ff },
 		{ APIC_LVT_LINT1, true, true, 0x1a7ff }, { APIC_LVT_ERROR, true, true, 0x100ff },
 		{ APIC_TMICT, true, true, 0xffffffff }, { APIC_TMCCT, true, false, 0 },
-		{ APIC_TDCR, true, true, 0xb }, { 0x00, false, false, 0 }, { 0x09, false, false, 0 },
+		{ APIC_TDCR, true, true, 0xb },
+		{ 0x00, false, false, 0 }, { 0x09, false, false, 0 },
 		{ 0x0c, false, false, 0 }, { 0x29, false, false, 0 }, { 0x3a, false, false, 0 },
 	};
 	uint64_t val;
@@ -688,7 +689,8 @@ static int model_pending(void)
 {
 	int irr = model_highest(model.irr), isr = model_highest(model.isr);
 
-	if (!model.on || irr < 0 || irr / 16 <= model.tpr / 16 || (isr >= 0 && irr / 16 <= isr / 16))
+	if (!model.on || irr < 0 || irr / 16 <= model.tpr / 16 ||
+	    (isr >= 0 && irr / 16 <= isr / 16))
 		return -1;
 	return irr;
 }

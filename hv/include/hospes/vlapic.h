@@ -35,7 +35,7 @@ struct vlapic {
 	uint32_t id;			/* 2 * vcpu id, for good */
 	atomic_bool irr_pending;	/* hint: some irr bit may be set */
 	atomic_ulong irr[4];		/* any CPU sets */
-	uint64_t isr[4];
+	atomic_ulong isr[4];		/* own */
 	uint32_t reg[APIC_REGS];	/* APIC_*, as far as they are plain storage */
 	uint32_t esr_latch;		/* errors since ESR was last written */
 
