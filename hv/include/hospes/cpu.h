@@ -150,7 +150,7 @@ struct cpu_ops {
 	uint8_t hypercall_insn[3];
 };
 
-/* Chosen once at start of day by the CPU's vendor. */
+/* Chosen by the port, by the CPU's vendor, before hospes_start(). */
 extern const struct cpu_ops *cpu;
 extern const struct cpu_ops svm_ops;
 

@@ -81,7 +81,6 @@ struct vcpu {
 	struct timer singleshot, periodic, poll_timer;
 	uint64_t period_ns;		/* of the periodic timer, 0 = off; atomic */
 	uint64_t tsc_offset;
-	uint64_t time_version_cpu;	/* CPU for which pvclock was last filled, + 1 */
 
 	/* MSRs the policy keeps per vCPU. */
 	struct {
@@ -146,6 +145,7 @@ struct domain {
 
 	uint8_t reap_stage;		/* how far the teardown is; reaper */
 	struct domain *reap_next;	/* reaper's list */
+	struct timer reap_timer;	/* looks again when others still use its pages */
 };
 
 /* --- Finding and holding ------------------------------------------------ */
@@ -201,8 +201,8 @@ void domain_unpause(struct domain *d);
 void domain_shutdown(struct domain *d, uint8_t code);
 
 /*
- * Marks it dying and tears it down piece by piece: from idle CPUs, and from a
- * timer when none is idle. Gives away the reference of domain_create().
+ * Marks it dying and tears it down piece by piece: from an idle CPU, or
+ * between guest exits when none is idle. Gives away the reference of domain_create().
  * Any context with no lock above LOCK_SCHED held; once or many times.
  */
 void domain_destroy(struct domain *d);
@@ -224,7 +224,7 @@ void domain_for_each(void (*fn)(struct domain *d, void *data), void *data);
 
 /* --- vCPUs -------------------------------------------------------------- */
 
-/* Sets / clears a pause reason; tells the scheduler on the edges. */
+/* Sets / clears pause reasons; tells the scheduler on the edges. */
 void vcpu_pause_set(struct vcpu *v, unsigned int flag);
 void vcpu_pause_clear(struct vcpu *v, unsigned int flag);
 
@@ -233,7 +233,11 @@ static inline bool vcpu_runnable(const struct vcpu *v)
 	return atomic_load_explicit(&v->pause_flags, memory_order_acquire) == 0;
 }
 
-/* Something for @v to see: wakes it if blocked, kicks it if it runs elsewhere. */
+/*
+ * Something for @v to see: wakes it if blocked or polling, kicks it if it runs
+ * elsewhere. The caller made it visible with a full barrier, such as an atomic
+ * read-modify-write.
+ */
 void vcpu_notify(struct vcpu *v);
 
 /* sched_op block of the current vCPU, and HLT with interrupts on. */
@@ -271,6 +275,9 @@ void vcpu_init_signal(struct vcpu *v);
 void vcpu_sipi(struct vcpu *v, uint8_t vector);
 /* The target's own part, before it enters: schedule() calls it. */
 void vcpu_start(struct vcpu *v);
+
+/* Prints its registers. */
+void vcpu_dump(struct vcpu *v);
 
 /* A domain's vCPUs and their memory. Called by domain.c only. */
 int vcpu_create(struct domain *d, unsigned int id) __must_check;

@@ -34,6 +34,7 @@ struct pcpu {
 /* Work that other contexts may ask of a CPU. */
 enum softirq {
 	SOFTIRQ_SCHEDULE,		/* pick the next vCPU */
+	SOFTIRQ_REAP,			/* one piece of domain_reap_step(); others go before it */
 	SOFTIRQ_TIMER,			/* run expired timers */
 	SOFTIRQ_CONSOLE,		/* serial input waits; CPU 0 */
 	SOFTIRQ_NMI_DUMP,		/* debug key: print where we are */
@@ -60,7 +61,9 @@ static inline struct vcpu *current_vcpu(void)
 
 /*
  * Where the port hands over for good, on every CPU: runs vCPUs. CPU 0 calls
- * hospes_start() first, alone, then lets the others in.
+ * hospes_start() first, alone, then lets the others in. Before that the port
+ * has filled pcpus[], read the options (cmdline.h) and pointed `cpu` (cpu.h) to
+ * its CPU's operations.
  */
 void pcpu_main(void) __noreturn;
 void hospes_start(void);

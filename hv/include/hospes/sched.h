@@ -41,7 +41,7 @@ enum sched_where {
 struct sched_vcpu {
 	struct heap_node node;	/* in a run queue: by vruntime or deadline */
 	struct timer timer;	/* ends SCHED_THROTTLED */
-	atomic_uint cpu;	/* whose run queue and lock; changes only when not loaded */
+	unsigned int cpu;	/* whose run queue and lock; changes only when not loaded */
 	atomic_bool running;	/* ->cpu has it as current; may be read without the lock */
 	bool loaded;		/* its state is on ->cpu, where it runs or ran last */
 	bool unload;		/* somebody waits for loaded to end */
@@ -108,7 +108,10 @@ struct vcpu *schedule(struct pcpu *p);
 int sched_set_params(struct domain *d, const struct sched_params *params) __must_check;
 int sched_set_affinity(struct vcpu *v, uint64_t mask) __must_check;
 
-/* The runstate of any vCPU as of now, in a consistent piece. */
+/* The runstate of any vCPU up to now. No scheduler lock held. */
 void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info);
+
+/* A CPU with time for other work: an idle one, else this one. */
+unsigned int sched_idle_cpu(void);
 
 #endif

@@ -58,6 +58,9 @@ static inline bool timer_is_set(const struct timer *t)
 	return __atomic_load_n(&t->queued, __ATOMIC_RELAXED);
 }
 
+/* When @t is, or was last, to fire. For its owner and its handler. */
+static inline uint64_t timer_deadline(const struct timer *t) { return t->node.key; }
+
 /* Called by the port in interrupt service when an armed deadline has passed. */
 void timer_interrupt(void);
 

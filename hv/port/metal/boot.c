@@ -5,6 +5,7 @@
  * Owns: what the boot loader said, constant afterwards.
  */
 #include "hospes/cmdline.h"
+#include "hospes/cpu.h"
 #include "hospes/log.h"
 #include "hospes/page.h"
 #include "port/metal/metal.h"
@@ -66,6 +67,7 @@ static void memory_init(void)
 
 static void __noreturn start_core(void)
 {
+	cpu = &svm_ops;
 	hospes_start();
 	smp_release();
 	pcpu_main();

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a physical CPU does: start of day, and the loop of guest, exit, and
+ * the work that others ask for in between.
+ */
+#include "hospes/pcpu.h"
+
+#include "hospes/builder.h"
+#include "hospes/cmdline.h"
+#include "hospes/console.h"
+#include "hospes/domain.h"
+#include "hospes/guest_config.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+
+#define POSTPONED (1u << SOFTIRQ_REAP)	/* does not keep a vCPU from running */
+
+struct pcpu *pcpus[MAX_PCPUS];
+const struct cpu_ops *cpu;
+
+static void dump(const struct pcpu *p)
+{
+	log_info("CPU %u: %s", p->cpu_id, p->current ? "runs" : "idle");
+	if (p->current)
+		vcpu_dump(p->current);
+}
+
+static void run_softirqs(struct pcpu *p)
+{
+	unsigned int pending = atomic_exchange(&p->softirqs, 0);
+
+	if (pending & (1u << SOFTIRQ_TIMER))
+		timer_run(&p->timers);
+	if (pending & (1u << SOFTIRQ_CONSOLE))
+		console_poll();
+	if (pending & (1u << SOFTIRQ_NMI_DUMP))
+		dump(p);
+	if (pending & (1u << SOFTIRQ_REAP) && domain_reap_step())
+		softirq_raise(p->cpu_id, SOFTIRQ_REAP);
+	if (pending & (1u << SOFTIRQ_SCHEDULE))
+		(void)schedule(p);
+}
+
+static void idle(struct pcpu *p)
+{
+	uint64_t start;
+
+	if (domain_reap_step() || page_scrub_step())
+		return;
+	timer_idle(&p->timers);
+	/* What another CPU asks for from here on comes with a kick. */
+	if (atomic_load(&p->softirqs))
+		return;
+	start = port_time_ns();
+	port_idle();
+	p->idle_ns += port_time_ns() - start;
+}
+
+void pcpu_main(void)
+{
+	struct pcpu *p = port_this_pcpu();
+	struct vm_exit exit;
+	struct vcpu *v;
+
+	if (p->cpu_id && cpu->pcpu_init(p))
+		panic("CPU %u cannot run guests as CPU 0 can", p->cpu_id);
+	softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
+	for (;;) {
+		if (unlikely(atomic_load_explicit(&p->softirqs, memory_order_acquire)))
+			run_softirqs(p);
+		v = p->current;
+		if (unlikely(!v)) {
+			idle(p);
+			continue;
+		}
+		exit_prepare(v);
+		if (unlikely(atomic_load_explicit(&p->softirqs, memory_order_acquire) & ~POSTPONED))
+			continue;
+		cpu->run(v, &exit);
+		if (exit.kind == EXIT_INTERRUPT || exit.kind == EXIT_NMI)
+			port_poll_interrupts();
+		exit_handle(v, &exit);
+	}
+}
+
+void hospes_start(void)
+{
+	static struct guest_list list;
+	const struct boot_info *info = port_boot_info();
+	unsigned int started = 0;
+
+	for (unsigned int i = 0; i < port_nr_pcpus(); i++) {
+		timer_queue_init(&pcpus[i]->timers);
+		sched_pcpu_init(pcpus[i]);
+	}
+	log_set_level((enum log_level)MIN(hv_options.loglevel, (uint32_t)LOG_DEBUG));
+	policy_init_host();
+	guest_list_load(info, port_map_boot, &list);
+	if (cpu->pcpu_init(port_this_pcpu())) {
+		log_err("this CPU cannot run guests");
+		return;
+	}
+	for (unsigned int i = 0; i < list.nr; i++)
+		started += !builder_start(&list.guest[i]);
+	log_info("%u of %u guests started", started, list.nr + list.rejected);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vCPUs: creation, pausing and waking, INIT and start-up.
+ *
+ * pause_flags says why a vCPU does not run. Whoever sets the first flag or
+ * clears the last one tells the scheduler, which looks at the flags again
+ * under its lock; so the order in which two of them get there does not matter.
+ */
+#include "hospes/abi.h"
+#include "hospes/domain.h"
+#include "hospes/lib.h"
+#include "hospes/log.h"
+#include "hospes/pcpu.h"
+
+#define RFLAGS_RESET 0x2u
+#define RFLAGS_IF 0x200u
+#define CR0_RESET 0x60000010u	/* caches off, real mode */
+#define DR6_RESET 0xffff0ff0u
+#define DR7_RESET 0x400u
+#define SEG_CODE 0x9bu		/* present, accessed, readable */
+#define SEG_DATA 0x93u
+#define SEG_SYS_LDT 0x82u
+#define SEG_SYS_TSS 0x8bu
+#define PAUSE_WAITING (PAUSE_BLOCKED | PAUSE_POLL)
+
+/* --- Pausing and waking ------------------------------------------------- */
+
+void vcpu_pause_set(struct vcpu *v, unsigned int flag)
+{
+	if (!atomic_fetch_or(&v->pause_flags, flag))
+		sched_sleep(v);
+}
+
+void vcpu_pause_clear(struct vcpu *v, unsigned int flag)
+{
+	unsigned int old = atomic_fetch_and(&v->pause_flags, ~flag);
+
+	if (old && !(old & ~flag))
+		sched_wake(v);
+}
+
+void vcpu_notify(struct vcpu *v)
+{
+	if (unlikely(atomic_load(&v->pause_flags) & PAUSE_WAITING))
+		vcpu_pause_clear(v, PAUSE_WAITING);
+	else if (atomic_load(&v->sched.running) && v != current_vcpu())
+		port_kick(read_once(v->sched.cpu));
+}
+
+bool vcpu_has_work(struct vcpu *v)
+{
+	return atomic_load(&v->nmi_pending) || vlapic_pending(v) >= 0;
+}
+
+/*
+ * The flag first, then the look: who comes after the look sees the flag and
+ * takes it away. If work is found, others may have paused the vCPU between the
+ * two, and left it to us to tell the scheduler.
+ */
+void vcpu_block(struct vcpu *v)
+{
+	atomic_fetch_or(&v->pause_flags, PAUSE_BLOCKED);
+	if (!vcpu_has_work(v) ||
+	    atomic_fetch_and(&v->pause_flags, ~PAUSE_BLOCKED) & ~PAUSE_BLOCKED)
+		sched_sleep(v);
+}
+
+void vcpu_halt(struct vcpu *v)
+{
+	if (v->regs.rflags & RFLAGS_IF || vcpu_has_work(v))
+		vcpu_block(v);
+	else
+		vcpu_down(v);
+}
+
+void vcpu_down(struct vcpu *v)
+{
+	struct domain *d = v->domain;
+	unsigned int up = 0;
+
+	/* Each is down before it looks at the others, so the last one sees it. */
+	vcpu_pause_set(v, PAUSE_DOWN);
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
+		up += !(atomic_load(&d->vcpus[i]->pause_flags) & PAUSE_DOWN);
+	if (!up)
+		domain_shutdown(d, SHUTDOWN_poweroff);
+}
+
+void vcpu_mark_upcall(struct vcpu *v)
+{
+	if (likely(v->upcall_vector))
+		vlapic_upcall(v);
+	else
+		vcpu_notify(v);
+}
+
+/* --- Context ------------------------------------------------------------ */
+
+int vcpu_set_entry(struct vcpu *v, const struct guest_regs *regs, const struct guest_system *sys)
+{
+	unsigned int wait = STARTUP_WAIT;
+
+	/* Of two who try, or of us and a start-up IPI, one gets it. */
+	if (v->initialised || !(atomic_load(&v->pause_flags) & PAUSE_DOWN) ||
+	    !atomic_compare_exchange_strong(&v->startup, &wait, STARTUP_NONE))
+		return -XEN_EEXIST;
+	sched_sleep_sync(v);
+	v->regs = *regs;
+	cpu->set_system(v, sys);
+	v->initialised = true;
+	return 0;
+}
+
+void vcpu_init_signal(struct vcpu *v)
+{
+	atomic_store(&v->startup, STARTUP_WAIT);
+	vcpu_pause_set(v, PAUSE_DOWN);
+	/*
+	 * It may have been asleep for another reason already, or be woken before
+	 * its CPU noticed: it must pass through schedule(), where it starts.
+	 */
+	sched_sleep(v);
+}
+
+void vcpu_sipi(struct vcpu *v, uint8_t vector)
+{
+	unsigned int wait = STARTUP_WAIT;
+
+	if (atomic_compare_exchange_strong(&v->startup, &wait, STARTUP_GO | vector))
+		vcpu_pause_clear(v, PAUSE_DOWN | PAUSE_WAITING);
+}
+
+/* What INIT leaves of the system registers, and a start-up IPI makes of CS. */
+static void reset_system(struct guest_system *s, uint8_t vector)
+{
+	const struct guest_segment data = { .attr = SEG_DATA, .limit = 0xffff };
+
+	for (unsigned int i = 0; i < SEG_COUNT; i++)
+		s->seg[i] = data;
+	s->seg[SEG_CS].attr = SEG_CODE;
+	s->seg[SEG_CS].sel = (uint16_t)(vector << 8);
+	s->seg[SEG_CS].base = (uint64_t)vector << 12;
+	s->seg[SEG_LDTR].attr = SEG_SYS_LDT;
+	s->seg[SEG_TR].attr = SEG_SYS_TSS;
+	s->gdt_base = s->idt_base = 0;
+	s->gdt_limit = s->idt_limit = 0xffff;
+	s->cr0 = CR0_RESET;
+	s->cr2 = s->cr3 = s->cr4 = s->efer = 0;
+	s->dr6 = DR6_RESET;
+	s->dr7 = DR7_RESET;
+	s->cpl = 0;
+}
+
+void vcpu_start(struct vcpu *v)
+{
+	unsigned int startup = atomic_load(&v->startup);
+	struct guest_system sys;
+
+	/* Another INIT may overtake us: then it is down again, and waits. */
+	if (!(startup & STARTUP_GO) ||
+	    !atomic_compare_exchange_strong(&v->startup, &startup, STARTUP_NONE))
+		return;
+	cpu->get_system(v, &sys);
+	reset_system(&sys, (uint8_t)startup);
+	cpu->set_system(v, &sys);
+	v->regs = (struct guest_regs){ .rflags = RFLAGS_RESET };
+	v->regs.gpr[GPR_RDX] = v->domain->policy->basic[1].eax;
+	atomic_store(&v->nmi_pending, false);
+	vlapic_reset(v);
+	v->initialised = true;
+}
+
+void vcpu_dump(struct vcpu *v)
+{
+	static const char names[GPR_COUNT][4] = {
+		"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+	};
+	const uint64_t *gpr = v->regs.gpr;
+
+	log_err("d%uv%u: rip %016lx rflags %08lx", v->domain->id, v->id, v->regs.rip,
+		v->regs.rflags);
+	for (unsigned int i = 0; i < GPR_COUNT; i += 4)
+		log_err("%-3s %016lx %-3s %016lx %-3s %016lx %-3s %016lx", names[i], gpr[i],
+			names[i + 1], gpr[i + 1], names[i + 2], gpr[i + 2], names[i + 3],
+			gpr[i + 3]);
+	cpu->dump(v);
+}
+
+/* --- Creation ----------------------------------------------------------- */
+
+int vcpu_create(struct domain *d, unsigned int id)
+{
+	struct vcpu *v = hv_alloc(sizeof(*v));
+	int rc;
+
+	if (!v)
+		return -XEN_ENOMEM;
+	v->domain = d;
+	v->id = id;
+	atomic_init(&v->pause_flags, PAUSE_DOWN | PAUSE_DOMAIN);
+	atomic_init(&v->startup, STARTUP_WAIT);
+	v->info = id < XEN_LEGACY_MAX_VCPUS ? &d->shared->vcpu_info[id] : d->dummy_info;
+	rc = cpu->vcpu_init(v);
+	if (rc)
+		goto err_alloc;
+	vlapic_init(v);
+	vcpu_timers_init(v);
+	evtchn_vcpu_init(v);
+	rc = sched_vcpu_init(v);
+	if (rc)
+		goto err_lapic;
+	pvclock_update(v);
+	d->vcpus[id] = v;
+	return 0;
+
+err_lapic:
+	vlapic_destroy(v);
+	cpu->vcpu_destroy(v);
+err_alloc:
+	hv_free(v);
+	return rc;
+}
+
+void vcpu_destroy(struct vcpu *v)
+{
+	sched_vcpu_destroy(v);
+	vcpu_timers_kill(v);
+	vlapic_destroy(v);
+	cpu->vcpu_destroy(v);
+	hv_free(v);
+}
