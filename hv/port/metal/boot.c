@@ -5,6 +5,7 @@
  * Owns: what the boot loader said, constant afterwards.
  */
 #include "hospes/cmdline.h"
+#include "hospes/console.h"
 #include "hospes/cpu.h"
 #include "hospes/log.h"
 #include "hospes/page.h"
@@ -65,10 +66,16 @@ static void memory_init(void)
 		log_warn("%u boot modules are not in RAM, or too many: ignored", boot.dropped);
 }
 
+static void key_panic(void)
+{
+	panic("asked for by key");
+}
+
 static void __noreturn start_core(void)
 {
 	cpu = &svm_ops;
 	hospes_start();
+	key_register('!', "panic: stop the machine with a backtrace", key_panic);
 	smp_release();
 	pcpu_main();
 }

@@ -8,40 +8,77 @@
 #include "hospes/lib.h"
 
 /* Where trap_handler() goes on when the instruction at "1" raises #GP. */
-#define FIXUP(to) ".pushsection .fixup, \"a\"; .quad 1b, " to "; .popsection"
+#define FIXUP ".pushsection .fixup, \"a\"; .quad 1b, 2b; .popsection"
 
+/* A 64-bit value the way most of them take it and give it. */
 #define SPLIT(v) "a"((uint32_t)(v)), "d"((uint32_t)((v) >> 32))
+#define JOIN(lo, hi) ((uint64_t)(hi) << 32 | (lo))
 
-uint64_t insn_rdmsr(uint32_t msr)
-{
-	uint32_t lo, hi;
+/* A function that is one instruction: its operands, or what it returns in EDX:EAX or RAX. */
+#define INSN(function, text, ...)						\
+	void function { __asm__ volatile(text : : __VA_ARGS__ : "memory"); }
+#define INSN_EDX_EAX(function, text, ...)					\
+	uint64_t function							\
+	{									\
+		uint32_t lo, hi;						\
+										\
+		__asm__ volatile(text : "=a"(lo), "=d"(hi) : __VA_ARGS__);	\
+		return JOIN(lo, hi);						\
+	}
+#define INSN_RAX(function, text)						\
+	uint64_t function							\
+	{									\
+		uint64_t v;							\
+										\
+		__asm__ volatile(text : "=a"(v));				\
+		return v;							\
+	}
 
-	__asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr));
-	return (uint64_t)hi << 32 | lo;
-}
+INSN_EDX_EAX(insn_rdmsr(uint32_t msr), "rdmsr", "c"(msr))
+INSN(insn_wrmsr(uint32_t msr, uint64_t v), "wrmsr", "c"(msr), SPLIT(v))
 
-void insn_wrmsr(uint32_t msr, uint64_t value)
-{
-	__asm__ volatile("wrmsr" : : "c"(msr), SPLIT(value) : "memory");
-}
+INSN_EDX_EAX(insn_xgetbv(uint32_t xcr), "xgetbv", "c"(xcr))
+INSN(insn_xsetbv(uint32_t xcr, uint64_t v), "xsetbv", "c"(xcr), SPLIT(v))
+INSN(insn_xsave(void *area, uint64_t mask), "xsave64 (%0)", "r"(area), SPLIT(mask))
+INSN(insn_xsaveopt(void *area, uint64_t mask), "xsaveopt64 (%0)", "r"(area), SPLIT(mask))
+INSN(insn_xrstor(const void *area, uint64_t mask), "xrstor64 (%0)", "r"(area), SPLIT(mask))
+INSN(insn_fxsave(void *area), "fxsave64 (%0)", "r"(area))
+INSN(insn_fxrstor(const void *area), "fxrstor64 (%0)", "r"(area))
+
+INSN_RAX(insn_read_cr0(void), "mov %%cr0, %0")
+INSN_RAX(insn_read_cr2(void), "mov %%cr2, %0")
+INSN_RAX(insn_read_cr3(void), "mov %%cr3, %0")
+INSN_RAX(insn_read_cr4(void), "mov %%cr4, %0")
+INSN(insn_write_cr0(uint64_t v), "mov %0, %%cr0", "r"(v))
+INSN(insn_write_cr2(uint64_t v), "mov %0, %%cr2", "r"(v))
+INSN(insn_write_cr4(uint64_t v), "mov %0, %%cr4", "r"(v))
+
+INSN(insn_invlpg(const void *va), "invlpg (%0)", "r"(va))
+INSN(insn_wbinvd(void), "wbinvd")
+
+INSN(insn_clgi(void), "clgi")
+INSN(insn_stgi(void), "stgi")
+INSN(insn_vmsave(paddr_t vmcb), "vmsave %%rax", "a"(vmcb))
+INSN(insn_vmload(paddr_t vmcb), "vmload %%rax", "a"(vmcb))
+INSN(insn_invlpga(uint64_t va, uint32_t asid), "invlpga %%rax, %%ecx", "a"(va), "c"(asid))
 
 bool insn_rdmsr_safe(uint32_t msr, uint64_t *value)
 {
 	uint32_t lo = 0, hi = 0;
 	bool ok = false;
 
-	__asm__ volatile("1: rdmsr; movb $1, %0; 2:" FIXUP("2b")
+	__asm__ volatile("1: rdmsr; movb $1, %0; 2:" FIXUP
 			 : "+q"(ok), "+a"(lo), "+d"(hi) : "c"(msr));
-	*value = (uint64_t)hi << 32 | lo;
+	*value = JOIN(lo, hi);
 	return ok;
 }
 
-bool insn_wrmsr_safe(uint32_t msr, uint64_t value)
+bool insn_wrmsr_safe(uint32_t msr, uint64_t v)
 {
 	bool ok = false;
 
-	__asm__ volatile("1: wrmsr; movb $1, %0; 2:" FIXUP("2b")
-			 : "+q"(ok) : "c"(msr), SPLIT(value) : "memory");
+	__asm__ volatile("1: wrmsr; movb $1, %0; 2:" FIXUP
+			 : "+q"(ok) : "c"(msr), SPLIT(v) : "memory");
 	return ok;
 }
 
@@ -52,117 +89,21 @@ void insn_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 			 : "a"(leaf), "c"(subleaf));
 }
 
-uint64_t insn_xgetbv(uint32_t xcr)
-{
-	uint32_t lo, hi;
-
-	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(xcr));
-	return (uint64_t)hi << 32 | lo;
-}
-
-void insn_xsetbv(uint32_t xcr, uint64_t value)
-{
-	__asm__ volatile("xsetbv" : : "c"(xcr), SPLIT(value));
-}
-
-void insn_xsave(void *area, uint64_t mask)
-{
-	__asm__ volatile("xsave64 (%0)" : : "r"(area), SPLIT(mask) : "memory");
-}
-
-void insn_xsaveopt(void *area, uint64_t mask)
-{
-	__asm__ volatile("xsaveopt64 (%0)" : : "r"(area), SPLIT(mask) : "memory");
-}
-
-void insn_xrstor(const void *area, uint64_t mask)
-{
-	__asm__ volatile("xrstor64 (%0)" : : "r"(area), SPLIT(mask) : "memory");
-}
-
-void insn_fxsave(void *area)
-{
-	__asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
-}
-
-void insn_fxrstor(const void *area)
-{
-	__asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
-}
-
-#define READER(name, reg)						\
-	uint64_t insn_read_##name(void)					\
-	{								\
-		uint64_t v;						\
-									\
-		__asm__ volatile("mov %%" reg ", %0" : "=r"(v));	\
-		return v;						\
-	}
-
-#define WRITER(name, reg)						\
-	void insn_write_##name(uint64_t v)				\
-	{								\
-		__asm__ volatile("mov %0, %%" reg : : "r"(v) : "memory"); \
-	}
-
-READER(cr0, "cr0")
-WRITER(cr0, "cr0")
-READER(cr2, "cr2")
-WRITER(cr2, "cr2")
-READER(cr3, "cr3")
-READER(cr4, "cr4")
-WRITER(cr4, "cr4")
-
 #define FOR_EACH_DR(op) op(0) op(1) op(2) op(3) op(6) op(7)
+#define READ_DR(n) if (nr == n) __asm__ volatile("mov %%dr" #n ", %0" : "=r"(v));
+#define WRITE_DR(n) if (nr == n) __asm__ volatile("mov %0, %%dr" #n : : "r"(v));
 
 uint64_t insn_read_dr(unsigned int nr)
 {
 	uint64_t v = 0;
 
-#define READ(n)	if (nr == n) __asm__ volatile("mov %%dr" #n ", %0" : "=r"(v));
-	FOR_EACH_DR(READ)
+	FOR_EACH_DR(READ_DR)
 	return v;
 }
 
 void insn_write_dr(unsigned int nr, uint64_t v)
 {
-#define WRITE(n) if (nr == n) __asm__ volatile("mov %0, %%dr" #n : : "r"(v));
-	FOR_EACH_DR(WRITE)
-}
-
-void insn_invlpg(const void *va)
-{
-	__asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
-}
-
-void insn_wbinvd(void)
-{
-	__asm__ volatile("wbinvd" : : : "memory");
-}
-
-void insn_clgi(void)
-{
-	__asm__ volatile("clgi" : : : "memory");
-}
-
-void insn_stgi(void)
-{
-	__asm__ volatile("stgi" : : : "memory");
-}
-
-void insn_vmsave(paddr_t vmcb)
-{
-	__asm__ volatile("vmsave %%rax" : : "a"(vmcb) : "memory");
-}
-
-void insn_vmload(paddr_t vmcb)
-{
-	__asm__ volatile("vmload %%rax" : : "a"(vmcb) : "memory");
-}
-
-void insn_invlpga(uint64_t va, uint32_t asid)
-{
-	__asm__ volatile("invlpga %%rax, %%ecx" : : "a"(va), "c"(asid) : "memory");
+	FOR_EACH_DR(WRITE_DR)
 }
 
 /* --- Memory --------------------------------------------------------------- */
@@ -202,8 +143,7 @@ void *memmove(void *dst, const void *src, size_t n)
 
 int memcmp(const void *a, const void *b, size_t n)
 {
-	const uint8_t *x = a;
-	const uint8_t *y = b;
+	const uint8_t *x = a, *y = b;
 
 	for (; n--; x++, y++) {
 		if (*x != *y)

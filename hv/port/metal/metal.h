@@ -133,47 +133,27 @@ void power_init(const struct acpi_info *acpi);
 
 /* --- Instructions ---------------------------------------------------------- */
 
-static inline uint8_t inb(uint16_t port)
-{
-	uint8_t v;
-
-	__asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port));
-	return v;
-}
-
-static inline uint16_t inw(uint16_t port)
-{
-	uint16_t v;
-
-	__asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(port));
-	return v;
-}
-
-static inline uint32_t inl(uint16_t port)
-{
-	uint32_t v;
-
-	__asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port));
-	return v;
-}
-
-static inline void outb(uint16_t port, uint8_t v)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));
-}
-
-static inline void outw(uint16_t port, uint16_t v)
-{
-	__asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port));
-}
+#define PORT_IO(type, in, out)							\
+	static inline type in(uint16_t port)					\
+	{									\
+		type v;								\
+										\
+		__asm__ volatile(#in " %1, %0" : "=a"(v) : "Nd"(port));		\
+		return v;							\
+	}									\
+	static inline void out(uint16_t port, type v)				\
+	{									\
+		__asm__ volatile(#out " %0, %1" : : "a"(v), "Nd"(port));	\
+	}
+PORT_IO(uint8_t, inb, outb)
+PORT_IO(uint16_t, inw, outw)
+PORT_IO(uint32_t, inl, outl)
 
 /* One window in which pending interrupts are served. */
 static inline void interrupt_window(void)
 {
 	__asm__ volatile("sti; nop; cli" : : : "memory");
 }
-
-#define write_crx(nr, v) __asm__ volatile("mov %0, %%cr" #nr : : "r"((uint64_t)(v)) : "memory")
 
 static inline uint64_t rdtsc(void)
 {

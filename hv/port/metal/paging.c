@@ -5,7 +5,6 @@
  *
  * Owns: the tables behind kernel_cr3. They change during boot only, on CPU 0.
  */
-#include "hospes/abi.h"
 #include "hospes/cpu_insn.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
@@ -111,7 +110,7 @@ void paging_init(const struct range_list *ram, struct range_list *free)
 	map_image(image_start, text_end, 0);
 	map_image(rodata, rodata_end, PTE_NX);
 	map_image(rodata_end, image_end, PTE_WRITE | PTE_NX);
-	write_crx(3, kernel_cr3);
+	__asm__ volatile("mov %0, %%cr3" : : "r"(kernel_cr3) : "memory");
 	early = NULL;
 }
 

@@ -126,11 +126,9 @@ start64:
 	movabs	$1f, %rax
 	jmp	*%rax
 1:	xor	%eax, %eax
-	mov	%eax, %ds
-	mov	%eax, %es
-	mov	%eax, %fs
-	mov	%eax, %gs
-	mov	%eax, %ss
+	.irp	segment, %ds, %es, %fs, %gs, %ss
+	mov	%eax, \segment
+	.endr
 	test	%ebp, %ebp
 	jz	start_ap64
 	lea	boot_stack + BOOT_STACK(%rip), %rsp

@@ -12,7 +12,7 @@
 #include "port/metal/metal.h"
 
 #define CALIBRATE_US 10000u
-#define SAMPLES 8u
+#define SAMPLES 32u
 #define NO_DEADLINE UINT64_MAX
 #define NS_MAX (1ULL << 62)
 
