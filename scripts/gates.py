@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Checks of the sources themselves: layering, headers, sizes, licence lines, line budget.
+"""Checks of the sources themselves: layering, headers, sizes, licence lines, ABI table, budget.
 
 Exceptions stand in scripts/gates-exceptions.txt, one per line: <gate> <path>[:<function>] <reason>.
 """
@@ -176,6 +176,8 @@ def main():
         if re.match(r'hv/(?!port/test/).*\.h$', path):
             check_header(path, text)
     check_functions([p for p in c_files if p.endswith('.c')])
+    if subprocess.run(['scripts/abi-table.py', '--check']).returncode:
+        problem('abi', 'docs/abi.md', 'is not what scripts/abi-table.py makes')
     report_lines()
     print(f'  {todo:6} TODO')
     for stale in exceptions - used_exceptions:
