@@ -54,7 +54,8 @@ int64_t version_text(struct vcpu *v, struct hypercall *hc, void *arg)
 int64_t version_compile_info(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	/* No host, no date: the same source makes the same image anywhere. */
-	static const struct xen_compile_info info = { .compiler = __VERSION__, .compile_by = "hospes" };
+	static const struct xen_compile_info info = {
+		.compiler = __VERSION__, .compile_by = "hospes" };
 
 	return copy_to_guest(v, hc->ptr, &info, sizeof(info));
 }
