@@ -13,6 +13,7 @@
 #include "hospes/pcpu.h"
 
 #define NR_CALLS 64u
+#define MEMOP_BITS 6		/* memory_op's progress lies above its operation */
 #define SLICE_NS 100000u		/* how long a long call may go on uninterrupted */
 
 /* The operations of a call take a power of two of rows, to be masked. */
@@ -83,7 +84,7 @@ static int64_t run_with_struct(struct vcpu *v, struct hypercall *hc, const struc
 	if (!(op->flags & HC_IN))
 		memset(arg, 0, op->size);	/* nothing of ours leaks through padding */
 	else if (copy_from_guest(v, arg, hc->ptr, op->size))
-		return -XEN_EFAULT;
+		return op->flags & HC_COUNT ? (int64_t)(hc->arg[0] >> MEMOP_BITS) : -XEN_EFAULT;
 	rc = op->handler(v, hc, arg);
 	if (op->flags & HC_OUT && rc >= 0 && copy_to_guest(v, hc->ptr, arg, op->size))
 		return -XEN_EFAULT;

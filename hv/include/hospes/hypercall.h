@@ -44,6 +44,7 @@ struct hypercall_op {
 #define HC_OUT	0x2u		/* write it back on success */
 #define HC_PRIV	0x4u		/* control domain only, else -EPERM */
 #define HC_LONG	0x8u		/* may return HC_CONTINUE */
+#define HC_COUNT 0x20u		/* memory_op: an unreadable struct reads as "so many done" */
 #define HC_VCPU	0x10u		/* argument 1 is a vCPU of the caller's domain, else -ENOENT */
 
 /* Prototypes of all handlers, from the table. */
