@@ -8,7 +8,7 @@ set -eu
 packages_of() {
 	case $1 in
 	build) echo meson ninja-build gcc clang lld libc6-dev libcmocka-dev libxen-dev \
-		python3 universal-ctags cloc pkg-config ;;
+		python3 universal-ctags cloc pkg-config lz4 xz-utils ;;
 	guests) echo busybox-static cpio gcc libc6-dev xz-utils python3 ;;
 	run) echo qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin grub-common xorriso mtools python3 ;;
 	bench) echo qemu-system-x86 xen-hypervisor-4.17-amd64 xz-utils cpio python3 ;;

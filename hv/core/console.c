@@ -16,7 +16,7 @@
 #include "hospes/log.h"
 #include "hospes/pcpu.h"
 
-#define LINE_SIZE 240u
+#define LINE_SIZE 200u
 #define CTRL_A 1
 #define ESCAPES 3u	/* so many in a row move the focus */
 
@@ -44,16 +44,30 @@ static struct {
 
 /* --- Output --------------------------------------------------------------- */
 
+void console_printf(const char *fmt, ...)
+{
+	char text[256], out[2 * sizeof(text)];
+	size_t len = 0;
+	va_list ap;
+
+	va_start(ap, fmt);
+	hv_vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	for (const char *p = text; *p; p++) {
+		if (*p == '\n')
+			out[len++] = '\r';
+		out[len++] = *p;
+	}
+	port_console_write(out, len);
+}
+
 static void write_line(const struct console_ring *r, const struct line *l)
 {
 	const struct line *open = mux.focus ? &mux.focus->out : NULL;
-	char text[LINE_SIZE + sizeof(r->domain->name) + 8];
-	int len;
+	bool cut = open && open->len;
 
-	len = hv_snprintf(text, sizeof(text), "%s%s| %.*s\n", open && open->len ? "\n" : "",
-			  r->domain->name, (int)l->len, l->text);
-	port_console_write(text, (size_t)len);
-	if (open && open->len && l != open)
+	console_printf("%s%s| %.*s\n", cut ? "\n" : "", r->domain->name, (int)l->len, l->text);
+	if (cut && l != open)
 		port_console_write(open->text, open->len);
 }
 
@@ -136,24 +150,12 @@ void console_debug_byte(struct domain *d, uint8_t c)
 	spin_unlock(&mux.lock);
 }
 
-void console_printf(const char *fmt, ...)
-{
-	char text[256];
-	va_list ap;
-	int len;
-
-	va_start(ap, fmt);
-	len = hv_vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	port_console_write(text, MIN((size_t)len, sizeof(text) - 1));
-}
-
 /* --- Focus and input ------------------------------------------------------ */
 
 static void focus_set(struct console_ring *r)
 {
 	if (mux.focus && mux.focus->out.len)
-		port_console_write("\n", 1);
+		console_printf("\n");
 	mux.focus = r;
 	console_printf("*** console of %s (Ctrl-A three times: next%s) ***\n",
 		       r ? r->domain->name : "the hypervisor", r ? "" : "; h: help");

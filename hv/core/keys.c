@@ -70,8 +70,10 @@ static void show_exit(struct domain *d, void *data)
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		console_printf("%s/%u:", d->name, i);
 		for (unsigned int kind = 0; kind < EXIT_KIND_COUNT; kind++) {
-			if (d->vcpus[i]->exits[kind])
-				console_printf(" %s %lu", exit_names[kind], d->vcpus[i]->exits[kind]);
+			uint64_t n = d->vcpus[i]->exits[kind];
+
+			if (n)
+				console_printf(" %s %lu", exit_names[kind], n);
 		}
 		console_printf("\n");
 	}
@@ -99,11 +101,11 @@ static void show_memory(void)
 static void show_log(void)
 {
 	uint64_t pos = 0;
-	char buf[256];
+	char buf[200];
 	size_t len;
 
 	while ((len = log_read(&pos, buf, sizeof(buf))))
-		port_console_write(buf, len);
+		console_printf("%.*s", (int)len, buf);
 }
 
 static void list_choice(struct domain *d, void *data)

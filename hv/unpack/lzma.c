@@ -301,6 +301,7 @@ const char *lzma2_unpack(struct unpack *u)
 	while (!error) {
 		const uint8_t *p = u->in;
 		uint8_t control;
+		size_t size;
 
 		if (u->in_end - p < 6)
 			return corrupt;
@@ -316,8 +317,9 @@ const char *lzma2_unpack(struct unpack *u)
 		if (!dict || (control > 2 && control < 0x80))
 			return corrupt;
 		u->in += 3;
+		size = (size_t)p[1] << 8 | p[2];
 		if (control < 0x80) {
-			error = plain_chunk(u, ((size_t)p[1] << 8 | p[2]) + 1);
+			error = plain_chunk(u, size + 1);
 			continue;
 		}
 		u->in += 2;
@@ -332,7 +334,7 @@ const char *lzma2_unpack(struct unpack *u)
 		if (control >= 0xa0)
 			state_reset(&lzma);
 		error = decode_chunk(u, dict, ((size_t)p[3] << 8 | p[4]) + 1,
-				     ((size_t)(control & 0x1f) << 16 | (size_t)p[1] << 8 | p[2]) + 1);
+				     ((size_t)(control & 0x1f) << 16 | size) + 1);
 	}
 	return error;
 }
