@@ -218,6 +218,12 @@ static void svm_vcpu_destroy(struct vcpu *v)
 	v->cpu_state = NULL;
 }
 
+/* QEMU's AMD-V does not intercept XSETBV: what the guest set is in the CPU only. */
+static void xcr0_out(struct vcpu *v)
+{
+	v->msr.xcr0 = insn_xgetbv(0) & svm.xmask;
+}
+
 static void svm_load(struct vcpu *v)
 {
 	struct svm_pcpu *sp = port_this_pcpu()->cpu_private;
@@ -245,6 +251,7 @@ static void svm_save(struct vcpu *v)
 {
 	struct svm_vcpu *s = svm_vcpu(v);
 
+	xcr0_out(v);
 	insn_xsetbv(0, svm.xmask);
 	insn_xsave(xsave_area(s), svm.xmask);
 	for (unsigned int i = 0; i < 4; i++)
@@ -364,6 +371,8 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 		after_exit(s);
 	registers_out(v, b);
 	svm_decode_exit(v, exit);
+	if (exit->kind == EXIT_CPUID)
+		xcr0_out(v);
 }
 
 /* --- Events ------------------------------------------------------------- */
