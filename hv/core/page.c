@@ -263,17 +263,15 @@ bool page_get(struct page *pg)
 
 void page_put(struct page *pg)
 {
-	unsigned int old = atomic_fetch_sub_explicit(&pg->refs, 1, memory_order_acq_rel);
 	struct domain *d;
 
-	ASSERT(old && pg->owner);
-	if (old != 1)
+	ASSERT(pg->owner && !(pg->flags & PAGE_FREE));
+	if (atomic_fetch_sub_explicit(&pg->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	d = page_owner(pg);
-	free_frames(pg, 0);
+	free_frames(pg, PAGE_ORDER_4K);
 	/* Last: with its final frame a dying domain may vanish. */
-	if (d)
-		atomic_fetch_sub_explicit(&d->tot_pages, 1, memory_order_release);
+	atomic_fetch_sub_explicit(&d->tot_pages, 1, memory_order_release);
 }
 
 struct domain *page_owner(const struct page *pg)

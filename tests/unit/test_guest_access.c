@@ -43,8 +43,8 @@ static int setup(void **state)
 	test_machine_init(4096, 1);
 	page_fail_after = 0;
 	rng_state = 3;
-	dom = fake_domain(0, 4096, 100);
-	vcpu = fake_vcpu(dom);
+	dom = make_domain(1, 4096, 0);
+	vcpu = dom->vcpus[0];
 	/* 2 MiB in one mapping, then 512 frames of their own. */
 	assert_int_equal(p2m_populate(dom, GFN(0), 9), 0);
 	for (unsigned int i = 512; i < GUEST_PAGES; i++)
@@ -55,7 +55,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	fake_domain_free(dom);
+	end_domain(dom);
 	test_machine_fini();
 	return 0;
 }

@@ -18,7 +18,8 @@
 #define MMIO_MFN 0x4000000u	/* far above RAM, aligned to 1 GiB */
 
 static struct domain *dom;
-static uint64_t rng_state, free_at_start;
+static uint64_t rng_state;
+static uint64_t free_at_start;	/* with the empty domain there */
 
 static uint32_t rng(uint32_t below)
 {
@@ -32,16 +33,25 @@ static int setup(void **state)
 	test_machine_init(PAGES, 3);
 	page_fail_after = 0;
 	rng_state = 7;
+	dom = make_domain(1, PAGES, 1000);
 	free_at_start = page_free_count();
-	dom = fake_domain(0, PAGES, 1000);
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	fake_domain_free(dom);
-	assert_int_equal(page_free_count(), free_at_start);
+	end_domain(dom);
+	assert_int_equal(page_free_count(), PAGES - 1);
+	test_machine_fini();
+	return 0;
+}
+
+/* The test took memory that it does not give back. */
+static int teardown_used(void **state)
+{
+	(void)state;
+	end_domain(dom);
 	test_machine_fini();
 	return 0;
 }
@@ -295,45 +305,43 @@ static void test_populate(void **state)
 	assert_int_equal(get(1024 + 768).type, P2M_RAM);
 	assert_int_equal(p2m_release_extent(dom, GFN(1024), 19), -XEN_EINVAL);
 	assert_int_equal(p2m_release_extent(dom, GFN(UINT64_MAX), 0), -XEN_ENOENT);
-	atomic_store(&dom->life, DOMAIN_DYING);
+	domain_destroy(dom);
 	assert_int_equal(p2m_populate(dom, GFN(0), 0), -XEN_ESRCH);
 }
 
-/* No free block of 2 MiB is left: small pages take over, and they merge no more. */
+/* No free block of 2 MiB is left: small pages take over. */
 static void test_populate_fragmented(void **state)
 {
-	void *keep[PAGES / 512];
+	uint8_t *keep = hv_alloc_pages(9), *va;
+	unsigned int i;
 
 	(void)state;
-	for (unsigned int i = 0; i < PAGES / 512; i++) {
-		void *va = mfn_to_virt(MFN(i * 512 + 300));
-
-		keep[i] = NULL;
-		while (!keep[i] && hv_alloc_pages(0) != va)
-			;
-		keep[i] = va;
-	}
-	/* Everything below the last kept frame is taken: give all but those back. */
-	for (uint64_t mfn = 1; mfn < PAGES; mfn++) {
-		const struct page *pg = &frame_table[mfn];
-
-		if (mfn % 512 != 300 && !pg->p2m_used && (pg->flags & PAGE_MANAGED) &&
-		    mfn != virt_to_mfn(dom->p2m.root).v && mfn < 300 + PAGES - 512)
-			hv_free_pages(mfn_to_virt(MFN(mfn)), 0);
+	for (i = 0; (va = hv_alloc_pages(9)); i++)
+		*(uint8_t **)(void *)va = keep, keep = va;
+	assert_true(i > 10);
+	while (hv_alloc_pages(0))
+		;
+	/* Of two blocks all but one frame each is given back. */
+	for (i = 0; i < 1024; i++) {
+		va = i < 512 ? keep : *(uint8_t **)(void *)keep;
+		frame_table[virt_to_mfn(va).v + i % 512].order = 0;
+		if (i % 512 != 300 && i % 512 != 0)
+			hv_free_pages(va + i % 512 * PAGE_SIZE, 0);
 	}
 	assert_int_equal(p2m_populate(dom, GFN(512), 9), 0);
 	assert_int_equal(get(512).order, 0);
+	assert_int_equal(get(1023).type, P2M_RAM);
 	assert_int_equal(p2m_release_extent(dom, GFN(512), 9), 0);
-	for (unsigned int i = 0; i < PAGES / 512; i++)
-		hv_free_pages(keep[i], 0);
+	assert_int_equal(page_free_count(), 1020);
+	assert_int_equal(dom->p2m.tables, 1);
 }
 
 static void test_populate_1g(void **state)
 {
 	(void)state;
 	test_machine_init(3 << 18, 1);
-	fake_all_clean();
-	dom = fake_domain(0, UINT64_MAX, 1000);
+	make_all_clean();
+	dom = make_domain(1, UINT64_MAX, 1000);
 	assert_int_equal(p2m_populate(dom, GFN(1 << 18), 18), 0);
 	assert_int_equal(get((1 << 18) + 5).order, 18);
 	/* The second GiB is not in one piece. */
@@ -350,7 +358,7 @@ static void test_populate_1g(void **state)
 		assert_true(steps < 3000);
 		assert_true(page_free_count() > (uint64_t)steps * 500);
 	}
-	fake_domain_free(dom);
+	end_domain(dom);
 	assert_int_equal(page_free_count(), (3 << 18) - 1);
 	test_machine_fini();
 }
@@ -378,7 +386,7 @@ static void *run_guest(void *arg)
 
 static void test_flush(void **state)
 {
-	struct domain *other = fake_domain(1, 10, 10);
+	struct domain *other = make_domain(2, 10, 10);
 	unsigned long gen = atomic_load(&dom->p2m.flush_gen);
 	pthread_t thread;
 
@@ -386,7 +394,7 @@ static void test_flush(void **state)
 	p2m_flush(dom);
 	assert_int_equal(atomic_load(&dom->p2m.flush_gen), gen + 1);
 	assert_int_equal(test_kicks(1), 0);
-	guest = fake_vcpu(dom);
+	guest = dom->vcpus[0];
 	assert_int_equal(set(1, 0, MMIO_MFN, P2M_MMIO), 0);
 	test_set_threaded(true);
 	pthread_create(&thread, NULL, run_guest, NULL);
@@ -403,14 +411,14 @@ static void test_flush(void **state)
 	assert_int_equal(atomic_load(&dom->flush_waits), 1);
 	pthread_join(thread, NULL);
 	test_set_threaded(false);
-	fake_domain_free(other);
+	end_domain(other);
 }
 
 /* --- Teardown ----------------------------------------------------------- */
 
 static void test_teardown(void **state)
 {
-	struct domain *other = fake_domain(1, 10, 10);
+	struct domain *other = make_domain(2, 10, 10);
 	unsigned int steps = 0;
 	struct page *pg;
 
@@ -434,7 +442,7 @@ static void test_teardown(void **state)
 		if (page_owner(&frame_table[i]) == dom)
 			page_put(&frame_table[i]);
 	}
-	fake_domain_free(other);
+	end_domain(other);
 	assert_true(p2m_teardown_step(dom));
 }
 
@@ -549,7 +557,7 @@ static void model_check(void)
 		assert_int_equal(atomic_load(&frame_table[e.mfn.v].refs), 1);
 	}
 	assert_int_equal(atomic_load(&dom->tot_pages), ram);
-	assert_int_equal(page_free_count(), free_at_start - ram - dom->p2m.tables);
+	assert_int_equal(page_free_count(), free_at_start - ram - (dom->p2m.tables - 1));
 	check_tables();
 }
 
@@ -649,7 +657,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_get_page, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_populate, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_populate_fragmented, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_populate_fragmented, setup, teardown_used),
 		cmocka_unit_test(test_populate_1g),
 		cmocka_unit_test_setup_teardown(test_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_teardown, setup, teardown),
