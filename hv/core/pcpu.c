@@ -45,8 +45,10 @@ static void idle(struct pcpu *p)
 {
 	uint64_t start;
 
-	if (domain_reap_step() || page_scrub_step())
+	if (domain_reap_step() || page_scrub_step()) {
+		port_poll_interrupts();
 		return;
+	}
 	timer_idle(&p->timers);
 	/* What another CPU asks for from here on comes with a kick. */
 	if (atomic_load(&p->softirqs))
