@@ -210,7 +210,6 @@ static bool exit_pause(struct vcpu *v)
 /* No device reads the guest's memory behind its caches. */
 static bool exit_wbinvd(struct vcpu *v)
 {
-	(void)v;
 	return true;
 }
 
@@ -253,9 +252,6 @@ static void exit_exception(struct vcpu *v, const struct vm_exit *exit)
 
 static uint32_t port_in(struct emul *e, uint16_t port, unsigned int size)
 {
-	(void)e;
-	(void)port;
-	(void)size;
 	return ~0u;
 }
 

@@ -8,6 +8,7 @@
 #include "x86/svm/svm.h"
 
 #include "hospes/abi.h"
+#include "hospes/cpu_insn.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
 
@@ -197,14 +198,42 @@ int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 
 /* --- MSRs that exit and live here: the rest is not intercepted, or not the CPU's --- */
 
+/* A speculation control and its valid bits, as far as the guest's CPUID offers them. */
+static uint64_t *spec_msr(struct vcpu *v, uint32_t msr, uint64_t *valid)
+{
+	uint32_t features = v->domain->policy->ext[8].ebx;
+	struct svm_vcpu *s = svm_vcpu(v);
+
+	if (msr == MSR_SPEC_CTRL)	/* IBRS, STIBP; SSBD */
+		*valid = ((features >> 14) & 3) | ((features >> 22) & 4);
+	else
+		*valid = msr == MSR_VIRT_SPEC ? (features >> 23) & 4 : 0;
+	if (!*valid)
+		return NULL;
+	return msr == MSR_SPEC_CTRL ? &s->spec_ctrl : &s->virt_spec;
+}
+
+/* RDTSCP or RDPID shows it. */
+static bool has_tsc_aux(struct vcpu *v)
+{
+	const struct cpu_policy *p = v->domain->policy;
+
+	return svm.tsc_aux && ((p->ext[1].edx & (1u << 27)) || (p->leaf7[0].ecx & (1u << 22)));
+}
+
 bool svm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
 	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	uint64_t valid, *spec = spec_msr(v, msr, &valid);
 
 	if (msr == MSR_EFER)
 		*val = b->efer & ~EFER_SVME;
 	else if (msr == MSR_PAT)
 		*val = b->g_pat;
+	else if (msr == MSR_TSC_AUX && has_tsc_aux(v))
+		*val = v->msr.tsc_aux;
+	else if (spec)
+		*val = *spec;
 	else
 		return false;
 	return true;
@@ -221,17 +250,33 @@ static bool efer_write(struct vcpu *v, struct vmcb *b, uint64_t val)
 	return true;
 }
 
+static bool pat_write(struct vmcb *b, uint64_t val)
+{
+	if (!pat_valid(val))
+		return false;
+	b->g_pat = val;
+	b->clean &= ~CLEAN_NP;
+	return true;
+}
+
 bool svm_msr_write(struct vcpu *v, uint32_t msr, uint64_t val, int *fault)
 {
 	struct vmcb *b = svm_vcpu(v)->vmcb;
+	uint64_t valid, *spec = spec_msr(v, msr, &valid);
 
 	if (msr == MSR_EFER) {
 		*fault = !efer_write(v, b, val);
 	} else if (msr == MSR_PAT) {
-		*fault = !pat_valid(val);
-		if (!*fault)
-			b->g_pat = val;
-		b->clean &= ~CLEAN_NP;
+		*fault = !pat_write(b, val);
+	} else if (msr == MSR_TSC_AUX && has_tsc_aux(v)) {
+		*fault = val >> 32 != 0;
+		v->msr.tsc_aux = (uint32_t)val;
+		insn_wrmsr(MSR_TSC_AUX, v->msr.tsc_aux);
+	} else if (msr == MSR_PRED_CMD && (v->domain->policy->ext[8].ebx & (1u << 12))) {
+		*fault = val > 1 || (val && !insn_wrmsr_safe(MSR_PRED_CMD, val));
+	} else if (spec) {
+		*fault = (val & ~valid) != 0;
+		*spec = val & valid;
 	} else {
 		return false;
 	}

@@ -281,6 +281,14 @@ static void new_translations(struct svm_vcpu *s, uint64_t flush_gen)
 	b->clean &= ~CLEAN_ASID;
 }
 
+static void set_spec_ctrl(const struct svm_vcpu *s, uint64_t spec_ctrl, uint64_t virt_spec)
+{
+	if (s->spec_ctrl)
+		insn_wrmsr(MSR_SPEC_CTRL, spec_ctrl);
+	if (s->virt_spec)
+		insn_wrmsr(MSR_VIRT_SPEC, virt_spec);
+}
+
 /* An exit came while an event was being delivered: deliver it again. */
 static void requeue_event(struct vmcb *b)
 {
@@ -364,7 +372,11 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 		new_translations(s, flush_gen);
 	rare = b->tlb_control | b->event_inj | (b->int_ctl & INT_IRQ) | s->nmi_masked;
 
+	if (unlikely(s->spec_ctrl | s->virt_spec))
+		set_spec_ctrl(s, s->spec_ctrl, s->virt_spec);
 	svm_enter(s->vmcb_pa, v->regs.gpr, sp->host_vmcb);
+	if (unlikely(s->spec_ctrl | s->virt_spec))
+		set_spec_ctrl(s, 0, 0);
 	atomic_store_explicit(&p->in_guest, NULL, memory_order_release);
 	b->clean = CLEAN_ALL;
 	if (unlikely(rare || (b->exit_int_info & EVENT_VALID)))

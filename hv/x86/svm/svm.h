@@ -17,6 +17,7 @@
 #define SVM_PAUSE	(1u << 10)
 #define SVM_PAUSE_THR	(1u << 12)
 
+#define MSR_SPEC_CTRL	0x48u
 #define MSR_PRED_CMD	0x49u
 #define MSR_PAT		0x277u
 #define MSR_EFER	0xc0000080u
@@ -28,6 +29,7 @@
 #define MSR_GS_BASE	0xc0000101u
 #define MSR_KERNEL_GS	0xc0000102u
 #define MSR_TSC_AUX	0xc0000103u
+#define MSR_VIRT_SPEC	0xc001011fu
 #define MSR_SYSENTER_CS	0x174u
 #define MSR_SYSENTER_ESP 0x175u
 #define MSR_SYSENTER_EIP 0x176u
@@ -61,6 +63,7 @@ struct svm_vcpu {
 	struct svm_pcpu *here;		/* the CPU it is or was last loaded on */
 	uint64_t asid_gen;		/* of that CPU, when it gave the ASID */
 	uint64_t flush_gen;		/* the p2m's, when last flushed */
+	uint64_t spec_ctrl, virt_spec;	/* the guest's; the host's are zero */
 	uint64_t dr[4];
 	bool nmi_masked;		/* from injection until after the IRET */
 	bool nmi_iret;			/* the IRET is at iret_rip */
