@@ -187,7 +187,7 @@ static void set_free(struct evtchn_domain *e, uint32_t port, bool on)
 /* Ports are taken lowest first, so a new bucket always follows the last one. */
 static int add_bucket(struct evtchn_domain *e)
 {
-	struct evtchn *bucket = hv_alloc(CHANNELS_PER_BUCKET * sizeof(*bucket));
+	struct evtchn *bucket = hv_alloc_pages(PAGE_ORDER_4K);
 
 	if (!bucket)
 		return -XEN_ENOMEM;
@@ -627,7 +627,7 @@ void evtchn_domain_destroy(struct domain *d)
 		evtchn_fifo_destroy(d, e->fifo);
 	e->fifo = NULL;
 	for (uint32_t i = 0; i < e->nr_ports / CHANNELS_PER_BUCKET; i++)
-		hv_free(e->buckets[i]);
+		hv_free_pages(e->buckets[i], PAGE_ORDER_4K);
 	e->nr_ports = 0;
 	hv_free(e->buckets);
 	hv_free(e->free);

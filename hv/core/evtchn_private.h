@@ -13,7 +13,7 @@
 #include "hospes/domain.h"
 #include "hospes/lib.h"
 
-#define CHANNELS_PER_BUCKET 64u		/* also the ports of one word of the free map */
+#define CHANNELS_PER_BUCKET 64u		/* one page; and the ports of a word of the free map */
 #define EVTCHNSTAT_hypervisor 6u	/* the other end is Hospes itself */
 #define EVTCHN_STATES 7u
 

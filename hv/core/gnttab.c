@@ -480,7 +480,7 @@ void gnttab_destroy(struct domain *d)
 	for (unsigned int i = 0; i < gt->nr_status; i++)
 		hv_free_pages(gt->frame[i].status, PAGE_ORDER_4K);
 	for (uint32_t i = 0; i < gt->nr_mappings / MAPPINGS_PER_PAGE; i++)
-		hv_free(gt->maptrack[i]);
+		hv_free_pages(gt->maptrack[i], PAGE_ORDER_4K);
 	hv_free(gt->maptrack);
 	hv_free(gt);
 	d->grants = NULL;

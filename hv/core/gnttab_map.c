@@ -33,7 +33,7 @@ static bool grow_maptrack(struct grant_table *gt)
 
 	if (first == gt->max_mappings)
 		return false;
-	page = hv_alloc(PAGE_SIZE);
+	page = hv_alloc_pages(PAGE_ORDER_4K);
 	if (!page)
 		return false;
 	gt->maptrack[first / MAPPINGS_PER_PAGE] = page;
