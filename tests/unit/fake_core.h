@@ -61,6 +61,8 @@ static struct {
 uint8_t *port_directmap;
 struct page *frame_table;
 unsigned int page_fail_after;
+static uint8_t fake_memory[FAKE_PAGES * PAGE_SIZE] __aligned(4096);
+static struct page fake_frames[FAKE_PAGES];
 struct pcpu *pcpus[MAX_PCPUS];
 static _Thread_local struct pcpu *fake_this_pcpu;
 static struct pcpu fake_pcpus[8];
@@ -189,11 +191,12 @@ struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 
 int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m_type type)
 {
-	struct p2m_entry *e = &fake.p2m[fake_slot(d)][gfn.v];
+	struct p2m_entry *e;
 
 	CHECK(atomic_load(&d->p2m.lock.state) == RW_WRITER && order == 0);
 	if (gfn.v >= FAKE_GFNS || fake_fails())
 		return -XEN_ENOMEM;
+	e = &fake.p2m[fake_slot(d)][gfn.v];
 	if (e->type != P2M_HOLE)
 		fake.stale[fake_slot(d)][e->mfn.v] = true;
 	*e = (struct p2m_entry){ mfn, type, 0 };
@@ -227,7 +230,7 @@ static void *fake_ram(struct domain *d, uint64_t gfn, enum p2m_type type)
 	return mfn_to_virt(page_to_mfn(pg));
 }
 
-static void *fake_va(struct domain *d, uint64_t gfn)
+static inline void *fake_va(struct domain *d, uint64_t gfn)
 {
 	return mfn_to_virt(fake.p2m[fake_slot(d)][gfn].mfn);
 }
@@ -329,9 +332,9 @@ static void fake_core_init(void)
 	for (unsigned int i = 0; i < ARRAY_SIZE(fake_pcpus); i++)
 		fake_pcpus[i].cpu_id = i;
 	lock_check_reset();
-	port_directmap = aligned_alloc(PAGE_SIZE, FAKE_PAGES * PAGE_SIZE);
-	frame_table = calloc(FAKE_PAGES, sizeof(*frame_table));
-	CHECK(port_directmap && frame_table);
+	port_directmap = fake_memory;
+	frame_table = fake_frames;
+	memset(fake_frames, 0, sizeof(fake_frames));
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
 		struct domain *d = &fake.dom[i];
 
@@ -365,8 +368,6 @@ static void fake_core_fini(void)
 		CHECK(fake.dom[i].refs == 1);
 	}
 	CHECK(fake.nr_used == 0 && fake.nr_allocs == 0);
-	free(port_directmap);
-	free(frame_table);
 }
 
 #endif
