@@ -51,7 +51,6 @@ int64_t evtchnop_send(struct vcpu *v, struct hypercall *hc, void *arg)
 	evtchn_notify_fn *notify = NULL;
 	int64_t err = 0;
 
-	(void)hc;
 	if (!chn)
 		return -XEN_EINVAL;
 	spin_lock(&chn->lock);
@@ -110,7 +109,6 @@ int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct evtchn *chn = evtchn_lookup(d, op->port);
 	struct evtchn_fifo *f;
 
-	(void)hc;
 	if (!chn)
 		return -XEN_EINVAL;
 	spin_lock(&chn->lock);
@@ -347,7 +345,6 @@ int64_t evtchnop_alloc_unbound(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d;
 	int err = target_domain(v, op->dom, &d);
 
-	(void)hc;
 	if (err)
 		return err;
 	to.unbound_for = op->remote_dom == DOMID_SELF ? v->domain->id : op->remote_dom;
@@ -364,7 +361,6 @@ int64_t evtchnop_bind_interdomain(struct vcpu *v, struct hypercall *hc, void *ar
 	struct evtchn *chn, *peer;
 	int err = -XEN_EINVAL;
 
-	(void)hc;
 	if (!rd)
 		return -XEN_ESRCH;
 	spin_lock_pair(&d->evtchn.lock, &rd->evtchn.lock);
@@ -397,7 +393,6 @@ int64_t evtchnop_bind_virq(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct vcpu *w;
 	uint32_t virq;
 
-	(void)hc;
 	if (op->virq >= EVTCHN_NR_VIRQS)
 		return -XEN_EINVAL;
 	virq = (uint32_t)index_nospec(op->virq, EVTCHN_NR_VIRQS);
@@ -416,7 +411,6 @@ int64_t evtchnop_bind_pirq(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct evtchn_binding to = { .state = EVTCHNSTAT_pirq, .irq = op->pirq };
 	struct evtchn_domain *e = &v->domain->evtchn;
 
-	(void)hc;
 	if (op->pirq >= EVTCHN_NR_PIRQS)
 		return -XEN_EINVAL;
 	return open_port(v->domain, &to, &e->pirq_port[index_nospec(op->pirq, EVTCHN_NR_PIRQS)],
@@ -428,7 +422,6 @@ int64_t evtchnop_bind_ipi(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct evtchn_bind_ipi *op = arg;
 	struct evtchn_binding to = { .state = EVTCHNSTAT_ipi, .vcpu = (uint16_t)op->vcpu };
 
-	(void)hc;
 	if (!domain_vcpu(v->domain, op->vcpu))
 		return -XEN_ENOENT;
 	return open_port(v->domain, &to, NULL, &op->port);
@@ -448,7 +441,6 @@ int64_t evtchnop_close(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct evtchn_close *op = arg;
 	struct evtchn *chn = evtchn_lookup(v->domain, op->port);
 
-	(void)hc;
 	return chn ? close_port(v->domain, chn, true) : -XEN_EINVAL;
 }
 
@@ -480,7 +472,6 @@ int64_t evtchnop_status(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d;
 	int err = target_domain(v, op->dom, &d);
 
-	(void)hc;
 	if (err)
 		return err;
 	chn = evtchn_lookup(d, op->port);
@@ -509,7 +500,6 @@ int64_t evtchnop_bind_vcpu(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct evtchn *chn = evtchn_lookup(v->domain, op->port);
 	int err = 0;
 
-	(void)hc;
 	if (!domain_vcpu(v->domain, op->vcpu))
 		return -XEN_ENOENT;
 	if (!chn)
@@ -529,7 +519,6 @@ int64_t evtchnop_set_priority(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct evtchn *chn = evtchn_lookup(v->domain, op->port);
 	int err = 0;
 
-	(void)hc;
 	if (!chn)
 		return -XEN_EINVAL;
 	if (!evtchn_fifo(v->domain))
@@ -577,7 +566,6 @@ int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d;
 	int64_t err = target_domain(v, op->dom, &d);
 
-	(void)hc;
 	if (err)
 		return err;
 	if (d != v->domain && !d->pause_count)

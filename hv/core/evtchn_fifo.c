@@ -241,7 +241,6 @@ int64_t evtchnop_init_control(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct guest_pin pin;
 	int err = 0;
 
-	(void)hc;
 	if (d->evtchn.no_fifo)
 		return -XEN_ENOSYS;
 	if (!w)
@@ -293,7 +292,6 @@ int64_t evtchnop_expand_array(struct vcpu *v, struct hypercall *hc, void *arg)
 	uint32_t page = 0;
 	int err;
 
-	(void)hc;
 	if (d->evtchn.no_fifo)
 		return -XEN_ENOSYS;
 	spin_lock(&d->evtchn.lock);

@@ -283,7 +283,6 @@ int64_t gnttabop_query_size(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct gnttab_query_size op;
 	struct domain *d;
 
-	(void)arg;
 	if ((uint32_t)hc->arg[2] != 1)
 		return -XEN_EINVAL;
 	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
@@ -297,33 +296,41 @@ int64_t gnttabop_query_size(struct vcpu *v, struct hypercall *hc, void *arg)
 	return copy_to_guest(v, hc->ptr, &op, sizeof(op));
 }
 
-/*
- * A guest with its own physical address space places the frames itself, with
- * add_to_physmap; their numbers mean nothing to it and are all ones.
- */
+/* Where the guest has put the first @nr frames of its table: all ones for nowhere. */
+static int list_frames(struct vcpu *v, struct grant_table *gt, gva_t list, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++, list += sizeof(uint64_t)) {
+		struct page *pg = mfn_to_page(virt_to_mfn(gt->frame[i].shared));
+		uint64_t gfn = read_once(pg->shared_gfn) - 1;
+
+		if (copy_to_guest(v, list, &gfn, sizeof(gfn)))
+			return -XEN_EFAULT;
+	}
+	return 0;
+}
+
 int64_t gnttabop_setup_table(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	const uint64_t nowhere = INVALID_GFN.v;
 	struct gnttab_setup_table op;
 	struct domain *d;
 	int err = 0;
 
-	(void)arg;
 	if ((uint32_t)hc->arg[2] != 1)
 		return -XEN_EINVAL;
 	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
 		return -XEN_EFAULT;
 	op.status = target_domain(v, op.dom, &d);
 	if (op.status == GNTST_okay) {
-		spin_lock(&d->grants->lock);
-		if (op.nr_frames > d->grants->max_frames || grow(d->grants, op.nr_frames))
+		struct grant_table *gt = d->grants;
+
+		spin_lock(&gt->lock);
+		if (op.nr_frames > gt->max_frames || grow(gt, op.nr_frames))
 			op.status = GNTST_general_error;
-		spin_unlock(&d->grants->lock);
+		spin_unlock(&gt->lock);
+		if (op.status == GNTST_okay)
+			err = list_frames(v, gt, guest_handle(op.frame_list), op.nr_frames);
 		domain_put(d);
 	}
-	for (uint32_t i = 0; op.status == GNTST_okay && i < op.nr_frames && !err; i++)
-		err = copy_to_guest(v, guest_handle(op.frame_list) + i * sizeof(nowhere), &nowhere,
-				    sizeof(nowhere));
 	return err ? err : copy_to_guest(v, hc->ptr, &op, sizeof(op));
 }
 
@@ -377,7 +384,6 @@ int64_t gnttabop_set_version(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct gnttab_set_version op;
 	int err;
 
-	(void)arg;
 	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
 		return -XEN_EFAULT;
 	if (op.version != 1 && op.version != 2)
@@ -397,7 +403,6 @@ int64_t gnttabop_get_version(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d;
 	int16_t status;
 
-	(void)arg;
 	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
 		return -XEN_EFAULT;
 	status = target_domain(v, op.dom, &d);
@@ -437,7 +442,6 @@ static void swap_batch(struct domain *d, void *elems, unsigned int n)
 
 int64_t gnttabop_swap(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
 	return gnttab_for_each(v, hc, sizeof(struct gnttab_swap_grant_ref), swap_batch);
 }
 

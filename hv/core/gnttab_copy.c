@@ -92,6 +92,5 @@ static void copy_batch(struct domain *d, void *elems, unsigned int n)
 
 int64_t gnttabop_copy(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
 	return gnttab_for_each(v, hc, sizeof(struct gnttab_copy), copy_batch);
 }

@@ -69,7 +69,7 @@ static void set_state(struct grant_table *gt, struct grant_mapping *m, enum mapp
 
 /* --- The physical address space ----------------------------------------- */
 
-/* What was at @gfn goes: own RAM is given back, the hypervisor's page unhooked. */
+/* What was at @gfn goes: RAM is given back, a page of the hypervisor's unhooked. */
 static int16_t place(struct domain *d, gfn_t gfn, mfn_t mfn, enum p2m_type type)
 {
 	struct p2m_entry old;
@@ -77,15 +77,14 @@ static int16_t place(struct domain *d, gfn_t gfn, mfn_t mfn, enum p2m_type type)
 
 	write_lock(&d->p2m.lock);
 	old = p2m_get(&d->p2m, gfn);
-	if (old.type <= P2M_SHARED)
+	if (old.type <= P2M_SHARED || old.type == P2M_FOREIGN)
 		err = p2m_set(d, gfn, PAGE_ORDER_4K, mfn, type);
 	write_unlock(&d->p2m.lock);
 	if (err)
 		return GNTST_general_error;
 	if (old.type != P2M_HOLE)
 		p2m_flush(d);
-	if (old.type == P2M_RAM || old.type == P2M_RAM_RO)
-		page_put(mfn_to_page(old.mfn));
+	p2m_put_entry(old);
 	return GNTST_okay;
 }
 
@@ -173,7 +172,6 @@ static void map_batch(struct domain *d, void *elems, unsigned int n)
 
 int64_t gnttabop_map(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
 	return gnttab_for_each(v, hc, sizeof(struct gnttab_map_grant_ref), map_batch);
 }
 
@@ -238,7 +236,6 @@ static void unmap_batch(struct domain *d, void *elems, unsigned int n)
 
 int64_t gnttabop_unmap(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	(void)arg;
 	return gnttab_for_each(v, hc, sizeof(struct gnttab_unmap_grant_ref), unmap_batch);
 }
 

@@ -47,7 +47,6 @@ static struct {
 	struct vcpu vcpu[FAKE_DOMAINS][FAKE_VCPUS];
 	struct vcpu *vcpu_ptr[FAKE_DOMAINS][FAKE_VCPUS];
 	struct fake_vcpu count[FAKE_DOMAINS][FAKE_VCPUS];
-	struct p2m_entry p2m[FAKE_DOMAINS][FAKE_GFNS];
 	bool stale[FAKE_DOMAINS][FAKE_PAGES];	/* may be in a TLB */
 	unsigned long flushes;
 	unsigned int preempt_every;	/* 0: never */
@@ -61,7 +60,7 @@ static struct {
 uint8_t *port_directmap;
 struct page *frame_table;
 unsigned int page_fail_after;
-static uint8_t fake_memory[FAKE_PAGES * PAGE_SIZE] __aligned(4096);
+static uint8_t fake_memory[(FAKE_PAGES + FAKE_DOMAINS * 4) * PAGE_SIZE] __aligned(4096);
 static struct page fake_frames[FAKE_PAGES];
 struct pcpu *pcpus[MAX_PCPUS];
 static _Thread_local struct pcpu *fake_this_pcpu;
@@ -93,7 +92,6 @@ void log_printf(enum log_level level, const char *fmt, ...)
 {
 	va_list ap;
 
-	(void)level;
 	va_start(ap, fmt);
 	vsnprintf(fake_log, sizeof(fake_log), fmt, ap);
 	va_end(ap);
@@ -101,16 +99,11 @@ void log_printf(enum log_level level, const char *fmt, ...)
 
 /* --- Memory ------------------------------------------------------------- */
 
-static bool fake_fails(void)
-{
-	return page_fail_after && --page_fail_after == 0;
-}
-
 void *hv_alloc(size_t size)
 {
 	void *p;
 
-	if (fake_fails())
+	if (page_fail_now())
 		return NULL;
 	p = aligned_alloc(64, ALIGN_UP(size, 64u));
 	CHECK(p);
@@ -128,10 +121,10 @@ void hv_free(void *p)
 static struct page *fake_page(uint32_t owner)
 {
 	for (unsigned int i = 1; i < FAKE_PAGES; i++) {
-		if (frame_table[i].refs)
+		if (frame_table[i].flags)
 			continue;
-		atomic_store(&frame_table[i].refs, 1);
-		frame_table[i].owner = owner;
+		frame_table[i] = (struct page){ .owner = owner, .flags = PAGE_MANAGED };
+		atomic_store(&frame_table[i].refs, owner ? 1 : 0);
 		memset(mfn_to_virt(MFN(i)), 0, PAGE_SIZE);
 		fake.nr_used++;
 		return &frame_table[i];
@@ -142,7 +135,7 @@ static struct page *fake_page(uint32_t owner)
 void *hv_alloc_pages(unsigned int order)
 {
 	CHECK(order == 0);
-	return fake_fails() ? NULL : mfn_to_virt(page_to_mfn(fake_page(0)));
+	return page_fail_now() ? NULL : mfn_to_virt(page_to_mfn(fake_page(0)));
 }
 
 bool page_get(struct page *pg)
@@ -159,14 +152,16 @@ void page_put(struct page *pg)
 	CHECK(pg->refs);
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
 		CHECK(!fake.stale[i][mfn]);
-	if (atomic_fetch_sub(&pg->refs, 1) == 1)
-		fake.nr_used--;
+	if (atomic_fetch_sub(&pg->refs, 1) > 1)
+		return;
+	pg->flags = 0;
+	fake.nr_used--;
 }
 
 void hv_free_pages(void *va, unsigned int order)
 {
-	(void)order;
-	page_put(&frame_table[virt_to_mfn(va).v]);
+	frame_table[virt_to_mfn(va).v].flags = 0;
+	fake.nr_used--;
 }
 
 struct page *mfn_to_page(mfn_t mfn)
@@ -181,25 +176,38 @@ static unsigned int fake_slot(const struct domain *d)
 	return (unsigned int)(d - fake.dom);
 }
 
-struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
+/* Table @level (0: entries) of @d; behind the pages that are counted. */
+static uint64_t *fake_table(struct domain *d, unsigned int level)
 {
-	const struct domain *d = container_of((struct p2m *)(uintptr_t)p, struct domain, p2m);
+	return mfn_to_virt(MFN(FAKE_PAGES + fake_slot(d) * 4 + level));
+}
 
-	CHECK(atomic_load(&p->lock.state));
-	return gfn.v < FAKE_GFNS ? fake.p2m[fake_slot(d)][gfn.v] : (struct p2m_entry){ 0 };
+static void fake_p2m_init(struct domain *d)
+{
+	rw_init(&d->p2m.lock, LOCK_P2M);
+	d->p2m.root = fake_table(d, 3);
+	memset(fake_table(d, 0), 0, 4 * PAGE_SIZE);
+	for (unsigned int level = 3; level > 0; level--)
+		*fake_table(d, level) = P2M_E_P |
+			mfn_to_paddr(virt_to_mfn(fake_table(d, level - 1)));
+}
+
+static void fake_entry(struct domain *d, uint64_t gfn, mfn_t mfn, enum p2m_type type)
+{
+	fake_table(d, 0)[gfn] = type ? P2M_E_P | mfn_to_paddr(mfn) |
+				       (uint64_t)type << P2M_E_TYPE_SHIFT : 0;
 }
 
 int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m_type type)
 {
-	struct p2m_entry *e;
+	struct p2m_entry e = p2m_get(&d->p2m, gfn);
 
 	CHECK(atomic_load(&d->p2m.lock.state) == RW_WRITER && order == 0);
-	if (gfn.v >= FAKE_GFNS || fake_fails())
+	if (gfn.v >= FAKE_GFNS || page_fail_now())
 		return -XEN_ENOMEM;
-	e = &fake.p2m[fake_slot(d)][gfn.v];
-	if (e->type != P2M_HOLE)
-		fake.stale[fake_slot(d)][e->mfn.v] = true;
-	*e = (struct p2m_entry){ mfn, type, 0 };
+	if (e.type != P2M_HOLE)
+		fake.stale[fake_slot(d)][e.mfn.v] = true;
+	fake_entry(d, gfn.v, mfn, type);
 	return 0;
 }
 
@@ -209,37 +217,44 @@ void p2m_flush(struct domain *d)
 	memset(fake.stale[fake_slot(d)], 0, sizeof(fake.stale[0]));
 }
 
+void p2m_put_entry(struct p2m_entry e)
+{
+	if (e.type == P2M_RAM || e.type == P2M_RAM_RO)
+		page_put(&frame_table[e.mfn.v]);
+}
+
 struct page *p2m_get_page(struct domain *d, gfn_t gfn, bool write)
 {
+	struct page *pg = NULL;
 	struct p2m_entry e;
 
 	read_lock(&d->p2m.lock);
 	e = p2m_get(&d->p2m, gfn);
+	if ((e.type == P2M_RAM || (e.type == P2M_RAM_RO && !write)) &&
+	    page_get(&frame_table[e.mfn.v]))
+		pg = &frame_table[e.mfn.v];
 	read_unlock(&d->p2m.lock);
-	if (e.type != P2M_RAM && (e.type != P2M_RAM_RO || write))
-		return NULL;
-	return page_get(&frame_table[e.mfn.v]) ? &frame_table[e.mfn.v] : NULL;
+	return pg;
 }
 
 /* RAM at @gfn of @d; returns its memory. */
-static void *fake_ram(struct domain *d, uint64_t gfn, enum p2m_type type)
+static inline void *fake_ram(struct domain *d, uint64_t gfn, enum p2m_type type)
 {
-	struct page *pg = fake_page(fake_slot(d) + 1);
+	mfn_t mfn = page_to_mfn(fake_page(fake_slot(d) + 1));
 
-	fake.p2m[fake_slot(d)][gfn] = (struct p2m_entry){ page_to_mfn(pg), type, 0 };
-	return mfn_to_virt(page_to_mfn(pg));
+	fake_entry(d, gfn, mfn, type);
+	return mfn_to_virt(mfn);
 }
 
 static inline void *fake_va(struct domain *d, uint64_t gfn)
 {
-	return mfn_to_virt(fake.p2m[fake_slot(d)][gfn].mfn);
+	return mfn_to_virt(p2m_get(&d->p2m, GFN(gfn)).mfn);
 }
 
 /* --- Guest memory ------------------------------------------------------- */
 
 int copy_from_guest(struct vcpu *v, void *dst, gva_t src, size_t len)
 {
-	(void)v;
 	if (src < FAKE_NO_ADDRESS)
 		return -XEN_EFAULT;
 	memcpy(dst, (const void *)src, len);
@@ -248,7 +263,6 @@ int copy_from_guest(struct vcpu *v, void *dst, gva_t src, size_t len)
 
 int copy_to_guest(struct vcpu *v, gva_t dst, const void *src, size_t len)
 {
-	(void)v;
 	if (dst < FAKE_NO_ADDRESS)
 		return -XEN_EFAULT;
 	memcpy((void *)dst, src, len);
@@ -304,7 +318,6 @@ void vcpu_pause_clear(struct vcpu *v, unsigned int flag)
 
 bool hypercall_preempt(struct vcpu *v)
 {
-	(void)v;
 	return fake.preempt_every && ++fake.preempt_count % fake.preempt_every == 0;
 }
 
@@ -344,7 +357,7 @@ static void fake_core_init(void)
 		d->nr_vcpus = FAKE_VCPUS;
 		d->vcpus = fake.vcpu_ptr[i];
 		d->shared = mfn_to_virt(page_to_mfn(fake_page(0)));
-		rw_init(&d->p2m.lock, LOCK_P2M);
+		fake_p2m_init(d);
 		for (unsigned int n = 0; n < FAKE_VCPUS; n++) {
 			d->vcpus[n] = &fake.vcpu[i][n];
 			d->vcpus[n]->domain = d;
@@ -359,10 +372,7 @@ static void fake_core_fini(void)
 {
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
 		for (unsigned int gfn = 0; gfn < FAKE_GFNS; gfn++) {
-			struct p2m_entry e = fake.p2m[i][gfn];
-
-			if (e.type == P2M_RAM || e.type == P2M_RAM_RO)
-				page_put(mfn_to_page(e.mfn));
+			p2m_put_entry(p2m_get(&fake.dom[i].p2m, GFN(gfn)));
 		}
 		hv_free_pages(fake.dom[i].shared, 0);
 		CHECK(fake.dom[i].refs == 1);

@@ -18,7 +18,6 @@ static uint32_t notified_port;
 
 static int setup(void **state)
 {
-	(void)state;
 	fake_core_init();
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
 		assert_int_equal(evtchn_domain_init(&fake.dom[i], MAX_PORT), 0);
@@ -33,7 +32,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	(void)state;
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
 		evtchn_domain_destroy(&fake.dom[i]);
 	fake_core_fini();
@@ -193,7 +191,6 @@ static struct {
 
 static void record(struct domain *d, unsigned int n, uint32_t port)
 {
-	(void)d;
 	CHECK(seen.nr < ARRAY_SIZE(seen.port));
 	seen.port[seen.nr] = port;
 	seen.vcpu[seen.nr++] = n;
@@ -214,7 +211,6 @@ static void test_bind_errors(void **state)
 {
 	struct evtchn_alloc_unbound other = { .dom = 2, .remote_dom = 1 };
 
-	(void)state;
 	assert_int_equal(OP(d1, alloc_unbound, .dom = 77), -XEN_ESRCH);
 	assert_int_equal(fake_call(d1->vcpus[0], evtchnop_alloc_unbound, &other, 0), -XEN_EPERM);
 	d1->privileged = true;
@@ -264,7 +260,6 @@ static void test_port_errors(void **state)
 	int port = evtchn_alloc_hv(d1, hv_notify);
 	struct evtchn_status st;
 
-	(void)state;
 	assert_int_equal(port, 1);
 	assert_int_equal(bind_ipi(d1, 0), 2);
 	assert_int_equal(bind_virq(d1, VIRQ_TIMER, 0), 3);
@@ -298,7 +293,6 @@ static void test_port_errors(void **state)
 
 static void test_fifo_errors(void **state)
 {
-	(void)state;
 	assert_int_equal(OP(d1, expand_array, .array_gfn = ARRAY_GFN), -XEN_EOPNOTSUPP);
 	assert_int_equal(init_control(d1, FAKE_VCPUS), -XEN_ENOENT);
 	assert_int_equal(OP(d1, init_control, .control_gfn = CONTROL_GFN, .offset = 4096 - 64),
@@ -324,7 +318,6 @@ static void test_limits(void **state)
 	struct evtchn_status st;
 	int64_t port = 0;
 
-	(void)state;
 	for (uint32_t i = 1; i <= MAX_PORT; i++)
 		assert_int_equal(alloc_unbound(d1, DOMID_SELF), i);
 	assert_int_equal(alloc_unbound(d1, DOMID_SELF), -XEN_ENOSPC);
@@ -357,7 +350,6 @@ static void test_2level(void **state)
 	struct evtchn_status st;
 	int64_t a = alloc_unbound(d1, 2), b;
 
-	(void)state;
 	assert_int_equal(OP(d1, send, .port = (uint32_t)a), 0);
 	b = bind_interdomain(d2, 1, (uint32_t)a);
 	assert_int_equal(b, 1);
@@ -397,7 +389,6 @@ static void test_hypervisor_ports(void **state)
 {
 	int port = evtchn_alloc_hv(d1, hv_notify);
 
-	(void)state;
 	assert_int_equal(OP(d1, send, .port = (uint32_t)port), 0);
 	assert_int_equal(notified, 1);
 	assert_int_equal(notified_port, port);
@@ -430,7 +421,6 @@ static void test_hypervisor_ports(void **state)
 
 static void test_reset_others(void **state)
 {
-	(void)state;
 	assert_int_equal(OP(d1, reset, .dom = 77), -XEN_ESRCH);
 	assert_int_equal(OP(d1, reset, .dom = 2), -XEN_EPERM);
 	d1->privileged = true;
@@ -445,7 +435,6 @@ static void test_reset_others(void **state)
 
 static void test_virqs(void **state)
 {
-	(void)state;
 	evtchn_vcpu_virq(d1->vcpus[1], VIRQ_TIMER);
 	evtchn_domain_virq(d1, VIRQ_DOM_EXC);
 	assert_int_equal(bind_virq(d1, VIRQ_TIMER, 1), 1);
@@ -472,7 +461,6 @@ static void test_poll_and_move(void **state)
 	struct vcpu *v = d1->vcpus[2];
 	static struct vcpu_info moved;
 
-	(void)state;
 	assert_int_equal(bind_ipi(d1, 0), 1);
 	assert_int_equal(bind_ipi(d1, 1), 2);
 	for (unsigned int several = 0; several < 2; several++) {
@@ -503,7 +491,6 @@ static void test_poll_and_move(void **state)
 
 static void test_fifo_order(void **state)
 {
-	(void)state;
 	use_fifo(d1);
 	for (unsigned int i = 1; i <= 6; i++)
 		assert_int_equal(bind_ipi(d1, 1), i);
@@ -545,7 +532,6 @@ static void test_fifo_order(void **state)
 
 static void test_fifo_early(void **state)
 {
-	(void)state;
 	assert_int_equal(bind_ipi(d1, 2), 1);
 	assert_int_equal(bind_ipi(d1, 2), 2);
 	assert_int_equal(bind_ipi(d1, 3), 3);
@@ -567,7 +553,6 @@ static void test_fifo_early(void **state)
 /* A tail whose word never holds still costs the guest its event, nothing more. */
 static void test_fifo_hostile(void **state)
 {
-	(void)state;
 	use_fifo(d1);
 	for (unsigned int i = 1; i <= MAX_PORT; i++)
 		assert_int_equal(bind_ipi(d1, 0), i);
@@ -590,7 +575,6 @@ static void test_allocations_fail(void **state)
 	unsigned int n;
 	long allocs;
 
-	(void)state;
 	for (n = 1;; n++) {
 		unsigned int used = fake.nr_used;
 
@@ -649,7 +633,6 @@ static void model_event(struct domain *d, unsigned int n, uint32_t port)
 {
 	struct model *m = &model[fake_slot(d)][port];
 
-	(void)n;
 	CHECK(m->pending && !m->masked);	/* not lost, not twice */
 	m->pending = false;
 }
@@ -855,7 +838,6 @@ static void model_step(void)
 /* Domain 1 in the 2-level ABI, the others in FIFO; now and then a reset. */
 static void test_model(void **state)
 {
-	(void)state;
 	memset(model, 0, sizeof(model));
 	memset(heads, 0, sizeof(heads));
 	fake.preempt_every = 2;
@@ -938,7 +920,6 @@ static void stress_event(struct domain *d, unsigned int n, uint32_t port)
 	uint64_t count = atomic_load(&stress.sent[port]);
 	uint64_t before = atomic_load(&stress.got[port]);
 
-	(void)n;
 	CHECK(port && port <= STRESS_PORTS);
 	while (before < count && !atomic_compare_exchange_weak(&stress.got[port], &before, count))
 		;
@@ -969,7 +950,6 @@ static void test_threads(void **state)
 	static unsigned int nr[] = { 0, 1, 2 };
 	pthread_t sender[SENDERS], consumer[CONSUMERS];
 
-	(void)state;
 	memset(&stress, 0, sizeof(stress));
 	memset(heads, 0, sizeof(heads));
 	use_fifo(d1);

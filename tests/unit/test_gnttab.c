@@ -26,7 +26,6 @@ static void ram_init(struct domain *d)
 
 static int setup(void **state)
 {
-	(void)state;
 	fake_core_init();
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
 		assert_int_equal(gnttab_init(&fake.dom[i], MAX_FRAMES, 2, 2), 0);
@@ -37,7 +36,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	(void)state;
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
 		while (!gnttab_release_step(&fake.dom[i]))
 			;
@@ -114,7 +112,7 @@ static int unmap(struct domain *d, uint32_t handle, uint64_t gfn)
 
 static struct p2m_entry entry_at(struct domain *d, uint64_t gfn)
 {
-	return fake.p2m[fake_slot(d)][gfn];
+	return p2m_get(&d->p2m, GFN(gfn));
 }
 
 /* --- Table operations --------------------------------------------------- */
@@ -127,7 +125,6 @@ static void test_query_and_setup(void **state)
 	struct gnttab_get_version g = { .dom = DOMID_SELF };
 	struct vcpu *v = d1->vcpus[0];
 
-	(void)state;
 	assert_int_equal(fake_call(v, gnttabop_query_size, &q, 2), -XEN_EINVAL);
 	assert_int_equal(fake_call(v, gnttabop_query_size, NULL, 1), -XEN_EFAULT);
 	assert_int_equal(fake_call(v, gnttabop_query_size, &q, 1), 0);
@@ -147,6 +144,9 @@ static void test_query_and_setup(void **state)
 	assert_int_equal(fake_call(v, gnttabop_setup_table, &s, 1), 0);
 	assert_int_equal(s.status, 0);
 	assert_true(list[2] == ~0ULL && list[3] == 0);
+	mfn_to_page(virt_to_mfn(frame_va(d1, 1)))->shared_gfn = 0x1234 + 1;
+	assert_int_equal(fake_call(v, gnttabop_setup_table, &s, 1), 0);
+	assert_int_equal(list[1], 0x1234);
 	s.nr_frames = MAX_FRAMES + 1;
 	assert_int_equal(fake_call(v, gnttabop_setup_table, &s, 1), 0);
 	assert_int_equal(s.status, GNTST_general_error);
@@ -174,7 +174,6 @@ static void test_versions(void **state)
 	uint32_t handle;
 	mfn_t mfn;
 
-	(void)state;
 	assert_int_equal(fake_call(d1->vcpus[0], gnttabop_set_version, NULL, 1), -XEN_EFAULT);
 	assert_int_equal(set_version(d1, 3), -XEN_EINVAL);
 	assert_int_equal(set_version(d1, 0), -XEN_EINVAL);
@@ -222,7 +221,6 @@ static void test_swap(void **state)
 	struct gnttab_swap_grant_ref op[50];
 	uint32_t handle;
 
-	(void)state;
 	for (unsigned int i = 0; i < ARRAY_SIZE(op); i++)
 		op[i] = (struct gnttab_swap_grant_ref){ i, i + 100, 99 };
 	op[49].ref_b = 512;
@@ -252,7 +250,6 @@ static void test_map_errors(void **state)
 	struct gnttab_map_grant_ref op = { .dom = 1, .ref = 9, .host_addr = MAP_GFN << PAGE_SHIFT };
 	uint32_t h;
 
-	(void)state;
 	grant(d1, 9, 2, RAM_GFN, 0);
 	assert_int_equal(map_op(d2, &op), GNTST_bad_gntref);
 	for (uint32_t flag = 1; flag <= 16; flag <<= 1) {
@@ -303,7 +300,6 @@ static void test_map_unmap(void **state)
 	uint32_t h[4];
 	uint64_t mfn = entry_at(d1, RAM_GFN).mfn.v;
 
-	(void)state;
 	grant(d1, 9, 2, RAM_GFN, 0);
 	assert_int_equal(map(d2, d1, 9, MAP_GFN, 0, &h[0]), 0);
 	assert_int_equal(entry_at(d2, MAP_GFN).mfn.v, mfn);
@@ -333,15 +329,15 @@ static void test_map_unmap(void **state)
 	/* Own grants, and a place where RAM or a page of the hypervisor's was. */
 	grant(d1, 10, 1, RAM_GFN, 0);
 	assert_int_equal(map(d1, d1, 10, RAM_GFN + 5, 0, &h[0]), 0);
-	fake.p2m[0][MAP_GFN] = (struct p2m_entry){ virt_to_mfn(d1->shared), P2M_SHARED, 0 };
+	fake_entry(d1, MAP_GFN, virt_to_mfn(d1->shared), P2M_SHARED);
 	assert_int_equal(map(d1, d1, 10, MAP_GFN, 0, &h[1]), 0);
 	assert_int_equal(unmap(d1, h[0], RAM_GFN + 5), 0);
 
 	/* The guest has put something else where the mapping was. */
-	fake.p2m[0][MAP_GFN].type = P2M_HOLE;
+	fake_entry(d1, MAP_GFN, INVALID_MFN, P2M_HOLE);
 	assert_int_equal(unmap(d1, h[1], MAP_GFN), GNTST_general_error);
 	assert_int_equal(gnttab_active_count(d1), 1);
-	fake.p2m[0][MAP_GFN].type = P2M_GRANT_RW;
+	fake_entry(d1, MAP_GFN, entry_at(d1, RAM_GFN).mfn, P2M_GRANT_RW);
 	page_fail_after = 1;
 	assert_int_equal(unmap(d1, h[1], MAP_GFN), GNTST_general_error);
 	assert_int_equal(unmap(d1, h[1], MAP_GFN), 0);
@@ -353,7 +349,6 @@ static void test_batches(void **state)
 	struct gnttab_unmap_grant_ref u[40];
 	unsigned long flushes;
 
-	(void)state;
 	for (unsigned int i = 0; i < 40; i++) {
 		grant(d1, 20 + i, 2, RAM_GFN + i % RAM_PAGES, 0);
 		m[i] = (struct gnttab_map_grant_ref){ .dom = 1, .flags = GNTMAP_host_map,
@@ -384,13 +379,12 @@ static void test_map_limits(void **state)
 {
 	uint32_t h, max = 2 * 128;
 
-	(void)state;
 	grant(d1, 9, 1, RAM_GFN, 0);
 	for (uint32_t i = 0; i < max - 100; i++)
 		assert_int_equal(map(d1, d1, 9, MAP_GFN + i, 0, &h), 0);
 	for (uint32_t i = 0; i < 100; i++) {
 		assert_int_equal(map(d1, d1, 9, MAP_GFN + 160, GNTMAP_readonly, &h), 0);
-		fake.p2m[0][MAP_GFN + 160].type = P2M_HOLE;
+		fake_entry(d1, MAP_GFN + 160, INVALID_MFN, P2M_HOLE);
 	}
 	assert_int_equal(map(d1, d1, 9, MAP_GFN + 161, 0, &h), GNTST_no_space);
 	assert_int_equal(frame_table[entry_at(d1, RAM_GFN).mfn.v].refs, 2);
@@ -399,11 +393,9 @@ static void test_map_limits(void **state)
 /* The granter dies first: its page stays until the last mapping is gone. */
 static void test_death(void **state)
 {
-	struct p2m_entry *e = &fake.p2m[0][RAM_GFN];
-	struct page *pg = mfn_to_page(e->mfn);
+	struct page *pg = mfn_to_page(entry_at(d1, RAM_GFN).mfn);
 	uint32_t h[3];
 
-	(void)state;
 	grant(d1, 9, 2, RAM_GFN, 0);
 	grant(d2, 9, 1, RAM_GFN, GTF_readonly);
 	assert_int_equal(map(d2, d1, 9, MAP_GFN, 0, &h[0]), 0);
@@ -413,7 +405,7 @@ static void test_death(void **state)
 		;
 	assert_int_equal(v1(d2, 9)->flags, GTF_permit_access | GTF_readonly);
 	assert_int_equal(entry_at(d1, MAP_GFN).type, P2M_HOLE);
-	e->type = P2M_HOLE;
+	fake_entry(d1, RAM_GFN, INVALID_MFN, P2M_HOLE);
 	page_put(pg);
 	assert_int_equal(d1->refs, 2);
 	assert_int_equal(pg->refs, 1);
@@ -427,7 +419,6 @@ static void test_allocations_fail(void **state)
 	uint32_t h;
 	unsigned int n;
 
-	(void)state;
 	grant(d1, 9, 2, RAM_GFN, 0);
 	for (n = 1; n < 10; n++) {
 		unsigned int used = fake.nr_used;
@@ -485,7 +476,6 @@ static void test_copy(void **state)
 				  .len = 96, .flags = GNTCOPY_source_gref };
 	uint8_t *from = fake_va(d1, RAM_GFN + 1), *to = fake_va(d2, RAM_GFN);
 
-	(void)state;
 	for (unsigned int i = 0; i < PAGE_SIZE; i++)
 		from[i] = (uint8_t)(i * 7);
 	grant(d1, 9, 2, RAM_GFN + 1, GTF_readonly);
@@ -546,7 +536,6 @@ static void test_copy_v2(void **state)
 	union grant_entry_v2 *e;
 	uint32_t h;
 
-	(void)state;
 	assert_int_equal(set_version(d1, 2), 0);
 	e = v2(d1, 9);
 	e->hdr.domid = 2;
@@ -595,7 +584,6 @@ static void *race_copier(void *data)
 				  .len = 64, .flags = GNTCOPY_source_gref };
 	uint8_t *to = fake_va(d2, RAM_GFN);
 
-	(void)data;
 	fake_this_pcpu = &fake_pcpus[1];
 	for (unsigned int i = 0; i < RACE_COPIES; i++) {
 		if (copy_op(d2, &op))
@@ -618,7 +606,6 @@ static void test_revoke_race(void **state)
 	pthread_t thread;
 	uint16_t flags;
 
-	(void)state;
 	atomic_store(&race_over, false);
 	e->domid = 2;
 	e->frame = RAM_GFN;
@@ -804,7 +791,6 @@ static void model_check(void)
 
 static void test_model(void **state)
 {
-	(void)state;
 	memset(model, 0, sizeof(model));
 	memset(maps, 0, sizeof(maps));
 	assert_int_equal(set_version(d2, 2), 0);
