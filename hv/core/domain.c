@@ -63,6 +63,20 @@ struct domain *domain_get_target(struct vcpu *v, domid_t id)
 	return v->domain;
 }
 
+int domain_find_target(struct vcpu *v, domid_t id, struct domain **out)
+{
+	struct domain *d = domain_get_target(v, id);
+
+	if (!d)
+		return -XEN_ESRCH;
+	if (d != v->domain && !v->domain->privileged) {
+		domain_put(d);
+		return -XEN_EPERM;
+	}
+	*out = d;
+	return 0;
+}
+
 struct domain *domain_by_slot(uint32_t slot)
 {
 	return table[slot % MAX_DOMAINS];

@@ -7,11 +7,10 @@
  */
 #include "evtchn_private.h"
 #include "hospes/hypercall.h"
-#include "hospes/log.h"
 
 #define PORTS_2L ((uint32_t)EVTCHN_2L_NR_CHANNELS)
 #define PORTS_FIFO ((uint32_t)EVTCHN_FIFO_NR_CHANNELS)
-#define ALLOC_TRIES 256u	/* free ports still linked: only a guest that never looks has so many */
+#define ALLOC_TRIES 256u	/* so many free ports are linked only if the guest never looks */
 #define RESET_BATCH 64u
 #define VIRQS_PER_VCPU ((1u << VIRQ_TIMER) | (1u << VIRQ_DEBUG) | (1u << VIRQ_XENOPROF) | \
 			(1u << VIRQ_XENPMU))
@@ -97,11 +96,6 @@ void evtchn_vcpu_virq(struct vcpu *v, uint32_t virq)
 	spin_unlock(&chn->lock);
 }
 
-void evtchn_domain_virq(struct domain *d, uint32_t virq)
-{
-	evtchn_vcpu_virq(d->vcpus[0], virq);
-}
-
 int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_unmask *op = arg;
@@ -149,37 +143,24 @@ void evtchn_vcpu_info_moved(struct vcpu *v)
 /* --- Ports -------------------------------------------------------------- */
 
 /* The lowest free port from @port on, or ~0. */
-static uint32_t next_free(const struct evtchn_domain *e, uint32_t port)
+static uint32_t next_free(struct evtchn_domain *e, uint32_t port)
 {
-	uint32_t word = port / CHANNELS_PER_BUCKET;
-	uint64_t bits;
+	uint64_t mask = ~0ULL << port % CHANNELS_PER_BUCKET;
 
-	if (port > e->max_port)
-		return ~0u;
-	bits = e->free[word] & (~0ULL << port % CHANNELS_PER_BUCKET);
-	if (bits)
-		return word * CHANNELS_PER_BUCKET + (uint32_t)ffs64(bits);
-	for (word++; word < EVTCHN_FREE_WORDS; word = ALIGN_UP(word + 1, 64u)) {
-		bits = e->free_words[word / 64] & (~0ULL << word % 64);
-		if (bits) {
-			word = ALIGN_DOWN(word, 64u) + (uint32_t)ffs64(bits);
-			return word * CHANNELS_PER_BUCKET + (uint32_t)ffs64(e->free[word]);
-		}
+	for (uint32_t w = port / CHANNELS_PER_BUCKET; w <= e->max_port / CHANNELS_PER_BUCKET; w++) {
+		if (e->free[w] & mask)
+			return w * CHANNELS_PER_BUCKET + (uint32_t)ffs64(e->free[w] & mask);
+		mask = ~0ULL;
 	}
 	return ~0u;
 }
 
-static void set_free(struct evtchn_domain *e, uint32_t port, bool on)
+static void set_free(struct evtchn_domain *e, uint32_t port)
 {
-	uint32_t word = port / CHANNELS_PER_BUCKET;
-	uint64_t bits = e->free[word], bit = 1ULL << port % CHANNELS_PER_BUCKET;
+	uint32_t w = port / CHANNELS_PER_BUCKET;
 
-	bits = on ? bits | bit : bits & ~bit;
-	write_once(e->free[word], bits);
-	if (bits)
-		e->free_words[word / 64] |= 1ULL << word % 64;
-	else
-		e->free_words[word / 64] &= ~(1ULL << word % 64);
+	write_once(e->free[w], e->free[w] | 1ULL << port % CHANNELS_PER_BUCKET);
+	e->free_word = MIN(e->free_word, w);
 }
 
 /* Ports are taken lowest first, so a new bucket always follows the last one. */
@@ -203,8 +184,10 @@ static int find_port(struct domain *d, uint32_t *out)
 {
 	struct evtchn_domain *e = &d->evtchn;
 	uint32_t limit = e->fifo ? e->max_port : MIN(e->max_port, PORTS_2L - 1);
-	uint32_t port = next_free(e, 1);
+	uint32_t port = next_free(e, e->free_word * CHANNELS_PER_BUCKET);
 
+	if (port != ~0u)
+		e->free_word = port / CHANNELS_PER_BUCKET;
 	for (unsigned int n = 0; n < ALLOC_TRIES && port <= limit; n++) {
 		if (port >= e->nr_ports && add_bucket(e))
 			return -XEN_ENOMEM;
@@ -220,19 +203,20 @@ static int find_port(struct domain *d, uint32_t *out)
 /* Takes a port and binds it. Both locks of domains are held where there are two. */
 static int bind_port(struct domain *d, const struct evtchn_binding *to, struct evtchn **out)
 {
+	struct evtchn_domain *e = &d->evtchn;
 	struct evtchn *chn;
 	uint32_t port;
 	int err;
 
-	assert_locked(&d->evtchn.lock);
+	assert_locked(&e->lock);
 	if (domain_is_dying(d))
 		return -XEN_EINVAL;
 	err = find_port(d, &port);
 	if (err)
 		return err;
 	chn = evtchn_lookup(d, port);
-	set_free(&d->evtchn, port, false);
-	d->evtchn.nr_guest += to->state != EVTCHNSTAT_hypervisor;
+	e->free[port / CHANNELS_PER_BUCKET] &= ~(1ULL << port % CHANNELS_PER_BUCKET);
+	e->nr_guest += to->state != EVTCHNSTAT_hypervisor;
 	spin_lock(&chn->lock);
 	chn->to = *to;
 	chn->priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
@@ -290,7 +274,7 @@ static int close_locked(struct domain *d, struct evtchn *chn, bool by_guest)
 	else
 		evtchn_2l_clear(d, chn);
 	spin_unlock_pair(&chn->lock, &peer->lock);
-	set_free(&d->evtchn, chn->port, true);
+	set_free(&d->evtchn, chn->port);
 	return 0;
 }
 
@@ -323,27 +307,12 @@ static int close_port(struct domain *d, struct evtchn *chn, bool by_guest)
 
 /* --- Hypercalls: binding ------------------------------------------------ */
 
-/* The domain @id with a reference, if @v may act for it. */
-static int target_domain(struct vcpu *v, domid_t id, struct domain **out)
-{
-	struct domain *d = domain_get_target(v, id);
-
-	if (!d)
-		return -XEN_ESRCH;
-	if (d != v->domain && !v->domain->privileged) {
-		domain_put(d);
-		return -XEN_EPERM;
-	}
-	*out = d;
-	return 0;
-}
-
 int64_t evtchnop_alloc_unbound(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct evtchn_alloc_unbound *op = arg;
 	struct evtchn_binding to = { .state = EVTCHNSTAT_unbound };
 	struct domain *d;
-	int err = target_domain(v, op->dom, &d);
+	int err = domain_find_target(v, op->dom, &d);
 
 	if (err)
 		return err;
@@ -470,7 +439,7 @@ int64_t evtchnop_status(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct evtchn_status *op = arg;
 	struct evtchn *chn;
 	struct domain *d;
-	int err = target_domain(v, op->dom, &d);
+	int err = domain_find_target(v, op->dom, &d);
 
 	if (err)
 		return err;
@@ -564,7 +533,7 @@ int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 	unsigned int closed = 0;
 	struct evtchn *chn;
 	struct domain *d;
-	int64_t err = target_domain(v, op->dom, &d);
+	int64_t err = domain_find_target(v, op->dom, &d);
 
 	if (err)
 		return err;
@@ -600,7 +569,7 @@ int evtchn_domain_init(struct domain *d, uint32_t max_port)
 		return -XEN_ENOMEM;
 	}
 	for (uint32_t port = 1; port <= e->max_port; port++)
-		set_free(e, port, true);
+		set_free(e, port);
 	return 0;
 }
 
@@ -626,17 +595,4 @@ void evtchn_domain_destroy(struct domain *d)
 void evtchn_vcpu_init(struct vcpu *v)
 {
 	memset(&v->evtchn, 0, sizeof(v->evtchn));
-}
-
-void evtchn_dump(struct domain *d)
-{
-	unsigned int count[EVTCHN_STATES] = { 0 };
-	struct evtchn *chn;
-
-	for (uint32_t port = 1; (chn = evtchn_lookup(d, port)); port++)
-		count[read_once(chn->to.state)]++;
-	log_info("d%u: %s, ports: %u unbound, %u interdomain, %u virq, %u ipi, %u hypervisor", d->id,
-		 evtchn_fifo(d) ? "FIFO" : "2-level", count[EVTCHNSTAT_unbound],
-		 count[EVTCHNSTAT_interdomain], count[EVTCHNSTAT_virq], count[EVTCHNSTAT_ipi],
-		 count[EVTCHNSTAT_hypervisor]);
 }

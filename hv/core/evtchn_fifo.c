@@ -188,15 +188,16 @@ static void switch_channels(struct domain *d)
 static int fifo_create(struct domain *d)
 {
 	struct evtchn_fifo *f = hv_alloc(sizeof(*f));
-	unsigned int i;
 
 	if (!f)
 		return -XEN_ENOMEM;
-	for (i = 0; i < d->nr_vcpus; i++) {
+	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		struct evtchn_vcpu_fifo *q = hv_alloc(sizeof(*q));
 
-		if (!q)
-			goto err_free;
+		if (!q) {
+			evtchn_fifo_destroy(d, f);
+			return -XEN_ENOMEM;
+		}
 		spin_init(&q->lock, LOCK_FIFO);
 		q->block = &q->early_block;
 		d->vcpus[i]->evtchn.fifo = q;
@@ -204,14 +205,6 @@ static int fifo_create(struct domain *d)
 	switch_channels(d);
 	__atomic_store_n(&d->evtchn.fifo, f, __ATOMIC_SEQ_CST);
 	return 0;
-
-err_free:
-	while (i-- > 0) {
-		hv_free(d->vcpus[i]->evtchn.fifo);
-		d->vcpus[i]->evtchn.fifo = NULL;
-	}
-	hv_free(f);
-	return -XEN_ENOMEM;
 }
 
 /* What was queued for @w so far moves into the guest's own control block. */
@@ -261,13 +254,6 @@ int64_t evtchnop_init_control(struct vcpu *v, struct hypercall *hc, void *arg)
 	return err;
 }
 
-static int array_room(const struct evtchn_fifo *f)
-{
-	if (!f)
-		return -XEN_EOPNOTSUPP;
-	return f->nr_pages == ARRAY_PAGES ? -XEN_ENOSPC : 0;
-}
-
 /* Raises what came in before the words of @page were there. */
 static void raise_early(struct domain *d, uint32_t page)
 {
@@ -289,29 +275,28 @@ int64_t evtchnop_expand_array(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct evtchn_expand_array *op = arg;
 	struct domain *d = v->domain;
 	struct guest_pin pin;
+	int err, bad = guest_pin(d, GFN(op->array_gfn), &pin);
+	struct evtchn_fifo *f;
 	uint32_t page = 0;
-	int err;
 
-	if (d->evtchn.no_fifo)
-		return -XEN_ENOSYS;
 	spin_lock(&d->evtchn.lock);
-	err = array_room(d->evtchn.fifo);
-	spin_unlock(&d->evtchn.lock);
-	if (err)
-		return err;
-	if (guest_pin(d, GFN(op->array_gfn), &pin))
-		return -XEN_EINVAL;
-	spin_lock(&d->evtchn.lock);
-	err = array_room(d->evtchn.fifo);
-	if (!err) {
-		page = d->evtchn.fifo->nr_pages;
-		d->evtchn.fifo->page[page] = pin;
-		__atomic_store_n(&d->evtchn.fifo->nr_pages, page + 1, __ATOMIC_SEQ_CST);
+	f = d->evtchn.fifo;
+	if (!f) {
+		err = d->evtchn.no_fifo ? -XEN_ENOSYS : -XEN_EOPNOTSUPP;
+	} else if (f->nr_pages == ARRAY_PAGES) {
+		err = -XEN_ENOSPC;
+	} else if (bad) {
+		err = -XEN_EINVAL;
+	} else {
+		err = 0;
+		page = f->nr_pages;
+		f->page[page] = pin;
+		__atomic_store_n(&f->nr_pages, page + 1, __ATOMIC_SEQ_CST);
 	}
 	spin_unlock(&d->evtchn.lock);
-	if (err)
-		guest_unpin(&pin);
-	else
+	if (!err)
 		raise_early(d, page);
+	else if (!bad)
+		guest_unpin(&pin);
 	return err;
 }

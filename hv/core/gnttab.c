@@ -77,17 +77,11 @@ static int grow(struct grant_table *gt, unsigned int frames)
 	for (; gt->nr_frames < frames; gt->nr_frames++) {
 		struct grant_frame *f = &gt->frame[gt->nr_frames];
 
-		f->active = hv_alloc(ACTIVE_PER_FRAME * sizeof(f->active[0]));
-		f->shared = hv_alloc_pages(PAGE_ORDER_4K);
-		if (!f->active || !f->shared)
-			goto err_frame;
-		continue;
-err_frame:
-		if (f->shared)
-			hv_free_pages(f->shared, PAGE_ORDER_4K);
-		hv_free(f->active);
-		*f = (struct grant_frame){ .status = f->status };
-		return -XEN_ENOMEM;
+		if (!f->active)
+			f->active = hv_alloc(ACTIVE_PER_FRAME * sizeof(f->active[0]));
+		f->shared = f->active ? hv_alloc_pages(PAGE_ORDER_4K) : NULL;
+		if (!f->shared)
+			return -XEN_ENOMEM;	/* ->active waits for the next attempt */
 	}
 	return 0;
 }
@@ -264,36 +258,29 @@ int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, size_t size,
 }
 
 /* The domain an operation on one table is about, with a reference. GNTST_*. */
-static int16_t target_domain(struct vcpu *v, domid_t id, struct domain **out)
+static int16_t find_target(struct vcpu *v, domid_t id, struct domain **out)
 {
-	struct domain *d = domain_get_target(v, id);
+	int err = domain_find_target(v, id, out);
 
-	if (!d)
-		return GNTST_bad_domain;
-	if (d != v->domain && !v->domain->privileged) {
-		domain_put(d);
-		return GNTST_permission_denied;
-	}
-	*out = d;
+	if (err)
+		return err == -XEN_ESRCH ? GNTST_bad_domain : GNTST_permission_denied;
 	return GNTST_okay;
 }
 
 int64_t gnttabop_query_size(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	struct gnttab_query_size op;
+	struct gnttab_query_size *op = arg;
 	struct domain *d;
 
 	if ((uint32_t)hc->arg[2] != 1)
 		return -XEN_EINVAL;
-	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
-		return -XEN_EFAULT;
-	op.status = target_domain(v, op.dom, &d);
-	if (op.status == GNTST_okay) {
-		op.nr_frames = read_once(d->grants->nr_frames);
-		op.max_nr_frames = d->grants->max_frames;
+	op->status = find_target(v, op->dom, &d);
+	if (op->status == GNTST_okay) {
+		op->nr_frames = read_once(d->grants->nr_frames);
+		op->max_nr_frames = d->grants->max_frames;
 		domain_put(d);
 	}
-	return copy_to_guest(v, hc->ptr, &op, sizeof(op));
+	return 0;
 }
 
 /* Where the guest has put the first @nr frames of its table: all ones for nowhere. */
@@ -311,27 +298,25 @@ static int list_frames(struct vcpu *v, struct grant_table *gt, gva_t list, uint3
 
 int64_t gnttabop_setup_table(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	struct gnttab_setup_table op;
+	struct gnttab_setup_table *op = arg;
+	struct grant_table *gt;
 	struct domain *d;
 	int err = 0;
 
 	if ((uint32_t)hc->arg[2] != 1)
 		return -XEN_EINVAL;
-	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
-		return -XEN_EFAULT;
-	op.status = target_domain(v, op.dom, &d);
-	if (op.status == GNTST_okay) {
-		struct grant_table *gt = d->grants;
-
-		spin_lock(&gt->lock);
-		if (op.nr_frames > gt->max_frames || grow(gt, op.nr_frames))
-			op.status = GNTST_general_error;
-		spin_unlock(&gt->lock);
-		if (op.status == GNTST_okay)
-			err = list_frames(v, gt, guest_handle(op.frame_list), op.nr_frames);
-		domain_put(d);
-	}
-	return err ? err : copy_to_guest(v, hc->ptr, &op, sizeof(op));
+	op->status = find_target(v, op->dom, &d);
+	if (op->status != GNTST_okay)
+		return 0;
+	gt = d->grants;
+	spin_lock(&gt->lock);
+	if (op->nr_frames > gt->max_frames || grow(gt, op->nr_frames))
+		op->status = GNTST_general_error;
+	spin_unlock(&gt->lock);
+	if (op->status == GNTST_okay)
+		err = list_frames(v, gt, guest_handle(op->frame_list), op->nr_frames);
+	domain_put(d);
+	return err;
 }
 
 /* An entry of the old version in the format of the new one; zero if it has none. */
@@ -381,36 +366,30 @@ static int change_version(struct grant_table *gt, unsigned int version)
 int64_t gnttabop_set_version(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct grant_table *gt = v->domain->grants;
-	struct gnttab_set_version op;
+	const struct gnttab_set_version *op = arg;
 	int err;
 
-	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
-		return -XEN_EFAULT;
-	if (op.version != 1 && op.version != 2)
+	if (op->version != 1 && op->version != 2)
 		return -XEN_EINVAL;
-	if (op.version > gt->max_version)
+	if (op->version > gt->max_version)
 		return -XEN_ENOSYS;
 	spin_lock(&gt->lock);
-	err = change_version(gt, op.version);
-	op.version = gt->version;
+	err = change_version(gt, op->version);
 	spin_unlock(&gt->lock);
-	return copy_to_guest(v, hc->ptr, &op, sizeof(op)) ? -XEN_EFAULT : err;
+	return err;
 }
 
 int64_t gnttabop_get_version(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	struct gnttab_get_version op;
+	struct gnttab_get_version *op = arg;
 	struct domain *d;
-	int16_t status;
+	int err = domain_find_target(v, op->dom, &d);
 
-	if (copy_from_guest(v, &op, hc->ptr, sizeof(op)))
-		return -XEN_EFAULT;
-	status = target_domain(v, op.dom, &d);
-	if (status != GNTST_okay)
-		return status == GNTST_bad_domain ? -XEN_ESRCH : -XEN_EPERM;
-	op.version = read_once(d->grants->version);
+	if (err)
+		return err;
+	op->version = read_once(d->grants->version);
 	domain_put(d);
-	return copy_to_guest(v, hc->ptr, &op, sizeof(op));
+	return 0;
 }
 
 static int16_t swap_one(struct grant_table *gt, grant_ref_t a, grant_ref_t b)
@@ -477,8 +456,9 @@ void gnttab_destroy(struct domain *d)
 
 	if (!gt)
 		return;
-	for (unsigned int i = 0; i < gt->nr_frames; i++) {
-		hv_free_pages(gt->frame[i].shared, PAGE_ORDER_4K);
+	for (unsigned int i = 0; i < gt->max_frames; i++) {
+		if (gt->frame[i].shared)
+			hv_free_pages(gt->frame[i].shared, PAGE_ORDER_4K);
 		hv_free(gt->frame[i].active);
 	}
 	for (unsigned int i = 0; i < gt->nr_status; i++)

@@ -17,7 +17,8 @@ static struct grant_mapping *mapping_of(struct grant_table *gt, uint32_t handle)
 	return &gt->maptrack[handle / MAPPINGS_PER_PAGE][handle % MAPPINGS_PER_PAGE];
 }
 
-static void free_handle(struct grant_table *gt, uint32_t handle)
+/* Maptrack lock held. */
+static void push_free(struct grant_table *gt, uint32_t handle)
 {
 	struct grant_mapping *m = mapping_of(gt, handle);
 
@@ -39,7 +40,7 @@ static bool grow_maptrack(struct grant_table *gt)
 	gt->maptrack[first / MAPPINGS_PER_PAGE] = page;
 	gt->nr_mappings += (uint32_t)MAPPINGS_PER_PAGE;
 	for (uint32_t i = gt->nr_mappings; i-- > first;)
-		free_handle(gt, i);
+		push_free(gt, i);
 	return true;
 }
 
@@ -58,6 +59,13 @@ static bool alloc_handle(struct grant_table *gt, uint32_t *handle)
 	}
 	spin_unlock(&gt->maptrack_lock);
 	return found;
+}
+
+static void free_handle(struct grant_table *gt, uint32_t handle)
+{
+	spin_lock(&gt->maptrack_lock);
+	push_free(gt, handle);
+	spin_unlock(&gt->maptrack_lock);
 }
 
 static void set_state(struct grant_table *gt, struct grant_mapping *m, enum mapping_state state)
@@ -137,9 +145,7 @@ static int16_t map_grant(struct domain *d, struct domain *owner, struct gnttab_m
 err_release:
 	gnttab_release(owner, op->ref, readonly);
 err_handle:
-	spin_lock(&d->grants->maptrack_lock);
 	free_handle(d->grants, handle);
-	spin_unlock(&d->grants->maptrack_lock);
 	return status;
 }
 
@@ -184,9 +190,7 @@ static void drop_mapping(struct grant_table *gt, uint32_t handle)
 	struct domain *owner = m->owner;
 
 	gnttab_release(owner, m->ref, m->readonly);
-	spin_lock(&gt->maptrack_lock);
 	free_handle(gt, handle);
-	spin_unlock(&gt->maptrack_lock);
 	domain_put(owner);
 }
 

@@ -15,21 +15,6 @@
 #define PROGRESS_SHIFT 6
 #define MAX_EXTENTS (1ULL << 26)	/* more would not fit into the progress */
 
-/* The domain an operation is about, with a reference. */
-static int find_target(struct vcpu *v, domid_t id, struct domain **out)
-{
-	struct domain *d = domain_get_target(v, id);
-
-	if (!d)
-		return -XEN_ESRCH;
-	if (d != v->domain && !v->domain->privileged) {
-		domain_put(d);
-		return -XEN_EPERM;
-	}
-	*out = d;
-	return 0;
-}
-
 static uint64_t progress(const struct hypercall *hc)
 {
 	return hc->arg[0] >> PROGRESS_SHIFT;
@@ -58,7 +43,7 @@ static int64_t for_each_extent(struct vcpu *v, struct hypercall *hc,
 	xen_pfn_t gfn;
 
 	if (r->nr_extents >= MAX_EXTENTS || r->extent_order > max_order ||
-	    (r->mem_flags & XENMEMF_populate_on_demand) || find_target(v, r->domid, &d))
+	    (r->mem_flags & XENMEMF_populate_on_demand) || domain_find_target(v, r->domid, &d))
 		return (int64_t)i;
 	for (; i < r->nr_extents; i++) {
 		int rc;
@@ -110,7 +95,7 @@ static uint64_t get_max_gfn(struct domain *d)
 static int64_t query(struct vcpu *v, const void *arg, uint64_t (*get)(struct domain *d))
 {
 	struct domain *d;
-	int64_t rc = find_target(v, *(const domid_t *)arg, &d);
+	int64_t rc = domain_find_target(v, *(const domid_t *)arg, &d);
 
 	if (rc)
 		return rc;
@@ -262,7 +247,7 @@ int64_t memop_add_to_physmap(struct vcpu *v, struct hypercall *hc, void *arg)
 	uint64_t i = progress(hc), first = i;
 	uint64_t count = a->space == XENMAPSPACE_gmfn_range ? a->size : 1;
 	struct domain *d;
-	int64_t rc = find_target(v, a->domid, &d);
+	int64_t rc = domain_find_target(v, a->domid, &d);
 
 	if (rc)
 		return rc;
@@ -331,7 +316,7 @@ int64_t memop_add_to_physmap_batch(struct vcpu *v, struct hypercall *hc, void *a
 	const struct xen_add_to_physmap_batch *b = arg;
 	uint64_t i = progress(hc), first = i;
 	struct domain *d;
-	int64_t rc = find_target(v, b->domid, &d);
+	int64_t rc = domain_find_target(v, b->domid, &d);
 
 	if (rc)
 		return rc;
@@ -355,7 +340,7 @@ int64_t memop_remove_from_physmap(struct vcpu *v, struct hypercall *hc, void *ar
 	const struct xen_remove_from_physmap *r = arg;
 	struct p2m_entry e;
 	struct domain *d;
-	int64_t rc = find_target(v, r->domid, &d);
+	int64_t rc = domain_find_target(v, r->domid, &d);
 
 	(void)hc;
 	if (rc)

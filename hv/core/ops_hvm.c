@@ -10,18 +10,6 @@
 
 #define VECTOR_MIN 0x10u		/* below are exceptions */
 
-/* Domain @id with a reference: any for the control domain, else v's own. */
-static int target(struct vcpu *v, domid_t id, struct domain **d)
-{
-	*d = domain_get_target(v, id);
-	if (!*d)
-		return -XEN_ESRCH;
-	if (*d == v->domain || v->domain->privileged)
-		return 0;
-	domain_put(*d);
-	return -XEN_EPERM;
-}
-
 /* --- Parameters ----------------------------------------------------------- */
 
 #define P_GET	0x1u	/* the guest may read its own */
@@ -74,7 +62,7 @@ static int param_target(struct vcpu *v, struct xen_hvm_param *p, unsigned int ac
 	if (p->index >= HVM_NR_PARAMS)
 		return -XEN_EINVAL;
 	p->index = (uint32_t)index_nospec(p->index, HVM_NR_PARAMS);
-	rc = target(v, p->domid, d);
+	rc = domain_find_target(v, p->domid, d);
 	if (rc)
 		return rc;
 	flags = param_rules[p->index].flags;
@@ -147,7 +135,7 @@ int64_t hvmop_get_mem_type(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct xen_hvm_get_mem_type *m = arg;
 	enum p2m_type type;
 	struct domain *d;
-	int rc = target(v, m->domid, &d);
+	int rc = domain_find_target(v, m->domid, &d);
 
 	if (rc)
 		return rc;

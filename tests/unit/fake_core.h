@@ -6,8 +6,8 @@
  * are the process's own. It checks what the real one must rely on: p2m locks
  * held, and no page let go of while a vCPU may still have it in its TLB.
  *
- * Include once per program. Nothing of the real domain, page, p2m, port or
- * log code is linked then.
+ * Include once per program. Nothing of the real domain, page, p2m or port
+ * code is linked then.
  */
 #ifndef HOSPES_FAKE_CORE_H
 #define HOSPES_FAKE_CORE_H
@@ -21,7 +21,6 @@
 #include "hospes/gnttab.h"
 #include "hospes/hypercall.h"
 #include "hospes/lib.h"
-#include "hospes/log.h"
 
 #define FAKE_DOMAINS 3u
 #define FAKE_VCPUS 4u
@@ -55,7 +54,7 @@ static struct {
 	long nr_allocs;			/* small allocations alive */
 } fake;
 
-/* --- Port, log ---------------------------------------------------------- */
+/* --- Port --------------------------------------------------------------- */
 
 uint8_t *port_directmap;
 struct page *frame_table;
@@ -84,17 +83,6 @@ void port_panic(const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	abort();
-}
-
-static char fake_log[256];
-
-void log_printf(enum log_level level, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(fake_log, sizeof(fake_log), fmt, ap);
-	va_end(ap);
 }
 
 /* --- Memory ------------------------------------------------------------- */
@@ -298,6 +286,17 @@ struct domain *domain_get_by_id(domid_t id)
 struct domain *domain_get_target(struct vcpu *v, domid_t id)
 {
 	return domain_get_by_id(id == DOMID_SELF ? v->domain->id : id);
+}
+
+int domain_find_target(struct vcpu *v, domid_t id, struct domain **out)
+{
+	*out = domain_get_target(v, id);
+	if (!*out)
+		return -XEN_ESRCH;
+	if (*out == v->domain || v->domain->privileged)
+		return 0;
+	domain_put(*out);
+	return -XEN_EPERM;
 }
 
 void domain_put(struct domain *d)

@@ -157,6 +157,8 @@ struct domain {
 struct domain *domain_get_by_id(domid_t id);
 /* As above, but DOMID_SELF means v's own domain. Always with a reference. */
 struct domain *domain_get_target(struct vcpu *v, domid_t id);
+/* And only what @v may act for: -XEN_ESRCH, or -XEN_EPERM for others' without privilege. */
+int domain_find_target(struct vcpu *v, domid_t id, struct domain **out) __must_check;
 static inline void domain_get(struct domain *d)
 {
 	atomic_fetch_add_explicit(&d->refs, 1, memory_order_relaxed);

@@ -20,7 +20,6 @@ struct evtchn_fifo;
 
 #define EVTCHN_NR_VIRQS 24u
 #define EVTCHN_NR_PIRQS 64u		/* bindable, though nothing raises them */
-#define EVTCHN_FREE_WORDS 2048u		/* 2^17 ports at most */
 
 /* Runs when the guest sends to a port whose other end is the hypervisor. */
 typedef void evtchn_notify_fn(struct domain *d, uint32_t port);
@@ -32,7 +31,7 @@ struct evtchn_domain {
 	uint32_t max_port;		/* configured limit, inclusive */
 	uint32_t nr_guest;		/* channels in use which the guest may close */
 	uint64_t *free;			/* owned; bit per port: not in use */
-	uint64_t free_words[EVTCHN_FREE_WORDS / 64]; /* bit per word of free that is not 0 */
+	uint32_t free_word;		/* words of free before this one are 0 */
 	uint32_t pirq_port[EVTCHN_NR_PIRQS]; /* 0 = unbound */
 	struct evtchn_fifo *fifo;	/* owned; NULL in the 2-level ABI */
 
@@ -52,9 +51,8 @@ int evtchn_domain_init(struct domain *d, uint32_t max_port) __must_check;
 void evtchn_domain_destroy(struct domain *d);	/* closes everything, any state */
 void evtchn_vcpu_init(struct vcpu *v);
 
-/* Raises a virtual interrupt; unbound ones are dropped. Any context. */
+/* Raises a virtual interrupt; unbound ones are dropped. Global ones: on vCPU 0. */
 void evtchn_vcpu_virq(struct vcpu *v, uint32_t virq);
-void evtchn_domain_virq(struct domain *d, uint32_t virq);
 
 /*
  * A channel of @d whose other end is the hypervisor: @notify runs, on the
@@ -74,8 +72,5 @@ int evtchn_is_pending(struct domain *d, uint32_t port);
 
 /* vCPU @v moved its vcpu_info: make every pending event visible again. */
 void evtchn_vcpu_info_moved(struct vcpu *v);
-
-/* Counters for the key menu: ports in use, by state. */
-void evtchn_dump(struct domain *d);
 
 #endif
