@@ -121,9 +121,11 @@ int64_t vcpuop_initialise(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct guest_system sys;
 	struct guest_regs regs;
-	int rc = vcpu_context_check(v->domain, arg, &regs, &sys);
+	int rc;
 
-	/* The current vCPU would fail as well: it has a context. */
+	if (hc->vcpu->initialised)
+		return -XEN_EEXIST;
+	rc = vcpu_context_check(v->domain, arg, &regs, &sys);
 	return rc ? rc : vcpu_set_entry(hc->vcpu, &regs, &sys);
 }
 

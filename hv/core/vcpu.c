@@ -105,8 +105,11 @@ int vcpu_set_entry(struct vcpu *v, const struct guest_regs *regs, const struct g
 	    !atomic_compare_exchange_strong(&v->startup, &wait, STARTUP_NONE))
 		return -XEN_EEXIST;
 	sched_sleep_sync(v);
+	if (cpu->set_system(v, sys)) {
+		atomic_store(&v->startup, STARTUP_WAIT);
+		return -XEN_EINVAL;
+	}
 	v->regs = *regs;
-	cpu->set_system(v, sys);
 	v->initialised = true;
 	return 0;
 }

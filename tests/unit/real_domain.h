@@ -18,6 +18,12 @@
 #define GUEST_PAGES 512u
 #define GUEST_BAD 0x40000000UL		/* nothing is there */
 
+static inline void machine_new(uint64_t pages, unsigned int ncpus)
+{
+	test_machine_init(pages, ncpus);
+	policy_init_host();
+}
+
 static inline struct domain *guest_new(domid_t id, unsigned int nr_vcpus, bool privileged)
 {
 	const struct domain_create c = {
@@ -60,11 +66,13 @@ static inline bool guest_end(struct domain *d)
 	return false;
 }
 
-/* Lets CPU 0 run what should run there. */
-static inline struct vcpu *guest_run(void)
+/* Becomes the CPU that @v waits for, and lets it run what is due. */
+static inline struct vcpu *guest_run(struct vcpu *v)
 {
-	struct pcpu *p = port_this_pcpu();
+	struct pcpu *p;
 
+	test_set_cpu(v->sched.cpu);
+	p = port_this_pcpu();
 	test_run_timers(p->cpu_id);
 	atomic_store(&p->softirqs, 0);
 	return schedule(p);

@@ -15,10 +15,10 @@ static struct vcpu *v;
 static int setup(void **state)
 {
 	(void)state;
-	test_machine_init(4096, 1);
+	machine_new(4096, 1);
 	d = guest_new(1, 2, false);
 	v = d->vcpus[0];
-	assert_ptr_equal(guest_run(), v);
+	assert_ptr_equal(guest_run(v), v);
 	return 0;
 }
 

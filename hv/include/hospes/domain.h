@@ -260,7 +260,8 @@ void vcpu_mark_upcall(struct vcpu *v);
 /*
  * Gives a vCPU that is down (not the current one) the context to begin with:
  * VCPUOP_initialise, builder. It stays down: vcpu_pause_clear(v, PAUSE_DOWN)
- * brings it up. -XEN_EEXIST when it has a context already.
+ * brings it up. -XEN_EEXIST when it has a context already, -XEN_EINVAL when
+ * the CPU would not run this one.
  */
 int vcpu_set_entry(struct vcpu *v, const struct guest_regs *regs, const struct guest_system *sys)
 	__must_check;
