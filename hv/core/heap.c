@@ -62,15 +62,17 @@ void heap_remove(struct heap *h, struct heap_node *n)
 	n->child = NULL;
 	if (n == h->first) {
 		h->first = rest;
-		return;
+	} else {
+		if (n->prev->child == n)
+			n->prev->child = n->next;
+		else
+			n->prev->next = n->next;
+		if (n->next)
+			n->next->prev = n->prev;
+		h->first = merge(h->first, rest);
 	}
-	if (n->prev->child == n)
-		n->prev->child = n->next;
-	else
-		n->prev->next = n->next;
-	if (n->next)
-		n->next->prev = n->prev;
-	h->first = merge(h->first, rest);
+	if (h->first)
+		h->first->prev = NULL;
 }
 
 struct heap_node *heap_next(const struct heap_node *n)
