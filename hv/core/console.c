@@ -31,7 +31,7 @@ struct console_ring {
 	struct guest_pin pin;
 	uint32_t port;
 	uint32_t out_cons, in_prod;	/* never read back from the page */
-	bool wake;			/* the guest is to be told at the next poll */
+	bool wake;			/* the guest has input: to be told at the end of the poll */
 	struct line out, debug;		/* unfinished lines of ring and debug port */
 };
 
@@ -103,21 +103,18 @@ static void ring_output(struct console_ring *r, const char *buf, size_t len)
 	}
 }
 
-static void ring_drain(struct console_ring *r)
+/* True when the ring was full: then a guest may wait for room, and wants to be told. */
+static bool ring_drain(struct console_ring *r)
 {
 	struct xencons_interface *page = r->pin.va;
 	uint32_t prod = __atomic_load_n(&page->out_prod, __ATOMIC_ACQUIRE);
 	uint32_t used = prod - r->out_cons;
+	bool full = used == sizeof(page->out);
 	char buf[256];
 
 	if (used > sizeof(page->out)) {		/* nonsense: begin anew from there */
 		r->out_cons = prod;
 		used = 0;
-	}
-	/* A guest that waits for room saw the ring full, and wants to be told. */
-	if (used == sizeof(page->out)) {
-		r->wake = true;
-		softirq_raise(0, SOFTIRQ_CONSOLE);
 	}
 	while (used) {
 		uint32_t at = r->out_cons % sizeof(page->out);
@@ -130,16 +127,18 @@ static void ring_drain(struct console_ring *r)
 		used -= n;
 	}
 	__atomic_store_n(&page->out_cons, r->out_cons, __ATOMIC_RELEASE);
+	return full;
 }
 
-/* The guest's event: runs under its event lock. */
 static void ring_notify(struct domain *d, uint32_t port)
 {
-	(void)port;
+	bool full;
+
 	spin_lock(&mux.lock);
-	if (d->console)
-		ring_drain(d->console);
+	full = d->console && ring_drain(d->console);
 	spin_unlock(&mux.lock);
+	if (full)
+		evtchn_notify_guest(d, port);
 }
 
 void console_debug_byte(struct domain *d, uint8_t c)
@@ -295,7 +294,7 @@ void console_detach(struct domain *d)
 	r = d->console;
 	d->console = NULL;
 	if (r) {
-		ring_drain(r);
+		(void)ring_drain(r);
 		if (r->debug.len)
 			write_line(r, &r->debug);
 		if (r->out.len && r != mux.focus)
