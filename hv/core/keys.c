@@ -50,8 +50,8 @@ static void show_vcpu(struct domain *d, void *data)
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		const struct vcpu *v = d->vcpus[i];
 
-		console_printf("%s/%u: CPU %u%s, pause %#x, running %lu ms, waiting %lu ms,"
-			       " blocked %lu ms, rip %#lx\n", d->name, i, v->sched.cpu,
+		console_printf("%s/%u: CPU %u%s, pause 0x%x, running %lu ms, waiting %lu ms,"
+			       " blocked %lu ms, rip 0x%lx\n", d->name, i, v->sched.cpu,
 			       v->sched.running ? " now" : "", atomic_load(&v->pause_flags),
 			       v->runstate.time[RUNSTATE_running] / 1000000,
 			       v->runstate.time[RUNSTATE_runnable] / 1000000,
