@@ -18,10 +18,12 @@
 
 #define LINE_SIZE 200u
 #define CTRL_A 1
+#define ESC '\033'
 #define ESCAPES 3u	/* so many in a row move the focus */
 
 struct line {
 	size_t len;
+	char escape;		/* last byte of a control sequence's start, ESC or [; 0: none */
 	char text[LINE_SIZE];
 };
 
@@ -71,12 +73,32 @@ static void write_line(const struct console_ring *r, const struct line *l)
 		port_console_write(open->text, open->len);
 }
 
-/* Collects printable characters; a whole line is shown when it ends or does not fit. */
+/*
+ * Does @c show? Control sequences are left out: shown a second time they would
+ * make the terminal answer again, or reach a line that is not theirs.
+ */
+static bool shows(struct line *l, char c)
+{
+	if (l->escape == ESC) {
+		l->escape = c == '[' ? c : 0;
+		return false;
+	}
+	if (l->escape) {
+		if (c >= '@')
+			l->escape = 0;
+		return false;
+	}
+	if (c == ESC)
+		l->escape = c;
+	return c == '\t' || (uint8_t)c >= ' ';
+}
+
+/* A whole line is shown when it ends or is full, unless there is nothing in it. */
 static void line_add(const struct console_ring *r, struct line *l, char c)
 {
-	if (c == '\t' || (uint8_t)c >= ' ')
+	if (shows(l, c))
 		l->text[l->len++] = c;
-	if (c == '\n' || l->len == LINE_SIZE) {
+	if (l->len && (c == '\n' || l->len == LINE_SIZE)) {
 		write_line(r, l);
 		l->len = 0;
 	}
@@ -87,7 +109,7 @@ static void line_track(struct line *l, char c)
 {
 	if (c == '\n')
 		l->len = 0;
-	else if (c != '\r' && l->len < LINE_SIZE)
+	else if (shows(l, c) && l->len < LINE_SIZE)
 		l->text[l->len++] = c;
 }
 

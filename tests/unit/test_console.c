@@ -151,10 +151,10 @@ static void test_lines_of_others(void **state)
 	(void)state;
 	put(1, "hel");
 	expect_output("");
-	put(1, "lo\r\nsec\x1b[6nond\r\nrest");
-	expect_output("two| hello\r\ntwo| sec[6nond\r\n");
-	put(0, "one:/# ");
-	expect_output("one:/# ");
+	put(1, "lo\r\n\n\nsec\x1b[1;6nond\r\nre\x1b" "7st");
+	expect_output("two| hello\r\ntwo| second\r\n");
+	put(0, "one:/# \x1b[6n");
+	expect_output("one:/# \x1b[6n");
 	put(1, "!\n");		/* the prompt is shown again behind it */
 	expect_output("\r\ntwo| rest!\r\none:/# ");
 	for (const char *p = "debug\n"; *p; p++)
