@@ -43,13 +43,12 @@ static inline struct domain *guest_new(domid_t id, unsigned int nr_vcpus, bool p
 	return d;
 }
 
-/* Ends it and does all the work that this leaves. False: it does not end. */
-static inline bool guest_end(struct domain *d)
+/* Does all the work that the end of domain @id leaves. False: it does not end. */
+static inline bool guest_gone(domid_t id)
 {
-	domid_t id = d->id;
-
-	domain_destroy(d);
 	for (unsigned int i = 0; i < 10000; i++) {
+		struct domain *d;
+
 		for (unsigned int nr = port_nr_pcpus(); nr-- > 0;) {
 			test_set_cpu(nr);
 			schedule(port_this_pcpu());
@@ -66,16 +65,29 @@ static inline bool guest_end(struct domain *d)
 	return false;
 }
 
-/* Becomes the CPU that @v waits for, and lets it run what is due. */
-static inline struct vcpu *guest_run(struct vcpu *v)
+static inline bool guest_end(struct domain *d)
 {
-	struct pcpu *p;
+	domid_t id = d->id;
 
-	test_set_cpu(v->sched.cpu);
-	p = port_this_pcpu();
+	domain_destroy(d);
+	return guest_gone(id);
+}
+
+/* What this CPU runs next, after the timers that are due. */
+static inline struct vcpu *guest_next(void)
+{
+	struct pcpu *p = port_this_pcpu();
+
 	test_run_timers(p->cpu_id);
 	atomic_store(&p->softirqs, 0);
 	return schedule(p);
+}
+
+/* Becomes the CPU that @v waits for, and runs. */
+static inline struct vcpu *guest_run(struct vcpu *v)
+{
+	test_set_cpu(v->sched.cpu);
+	return guest_next();
 }
 
 /* Where a guest physical address lies in the test's memory. */
@@ -96,6 +108,21 @@ static inline int64_t hcall(struct vcpu *v, uint64_t nr, uint64_t a0, uint64_t a
 	while ((rc = hypercall_dispatch(v, &hc)) == HC_CONTINUE)
 		atomic_store(&port_this_pcpu()->softirqs, 0);
 	return rc;
+}
+
+/* Maps the grant table at @gfn; grants some pages to domains 1..@peers in turn. */
+static inline void guest_map_grants(struct domain *d, uint64_t gfn, unsigned int peers)
+{
+	struct xen_add_to_physmap *add = guest_mem(d, 0x2000);
+	struct grant_entry_v1 *grant;
+
+	*add = (struct xen_add_to_physmap){ DOMID_SELF, 0, XENMAPSPACE_grant_table, 0, gfn };
+	if (hcall(d->vcpus[0], __HYPERVISOR_memory_op, XENMEM_add_to_physmap, 0x2000, 0))
+		abort();
+	grant = guest_mem(d, gfn << PAGE_SHIFT);
+	for (uint16_t i = 8; i < 32; i++)
+		grant[i] = (struct grant_entry_v1){
+			i & 1 ? 1 | GTF_readonly : 1, (domid_t)(1 + i % peers), 16u + i };
 }
 
 #endif

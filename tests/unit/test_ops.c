@@ -135,7 +135,8 @@ static void version_features(void **state)
 {
 	struct xen_feature_info *f = guest_mem(d, PTR);
 
-	assert_int_equal(CALL1(VERSION, XENVER_get_features, struct xen_feature_info, .submap_idx = 0), 0);
+	assert_int_equal(CALL1(VERSION, XENVER_get_features, struct xen_feature_info,
+			       .submap_idx = 0), 0);
 	assert_int_equal(f->submap, 0x12305);
 	assert_int_equal(CALL1(VERSION, XENVER_get_features, struct xen_feature_info,
 			       .submap_idx = 1), -XEN_EINVAL);
@@ -488,8 +489,8 @@ static void shutdown_codes(void **state)
 	assert_int_equal(CALL1(SCHED, SCHEDOP_shutdown, struct sched_shutdown, SHUTDOWN_reboot), 0);
 	assert_true(d->shut_down);
 	assert_int_equal(d->shutdown_code, SHUTDOWN_crash);
-	assert_int_equal(CALL1(SCHED, SCHEDOP_shutdown_code, struct sched_shutdown, SHUTDOWN_reboot),
-			 0);
+	assert_int_equal(CALL1(SCHED, SCHEDOP_shutdown_code, struct sched_shutdown,
+			       SHUTDOWN_reboot), 0);
 	assert_int_equal(d->shutdown_code, SHUTDOWN_crash);
 }
 
@@ -533,7 +534,9 @@ static void watchdogs(void **state)
 
 static int64_t pin(int32_t where)
 {
-	*(struct sched_pin_override *)guest_mem(control, PTR) = (struct sched_pin_override){ where };
+	struct sched_pin_override *p = guest_mem(control, PTR);
+
+	p->pcpu = where;
 	return hcall(priv, SCHED, SCHEDOP_pin_override, PTR, 0);
 }
 

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fuzzes the hypercalls: three real domains, one of them privileged, on one
+ * fake CPU whose scheduler picks who calls next. The input says which call,
+ * and what lies in memory. At the end all domains go, and every frame must be
+ * free again.
+ */
+#include "hospes/log.h"
+#include "../unit/real_domain.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define PTR 0x2000u
+#define DOMAINS 3u
+#define VCPUS 2u
+#define GRANTS_AT 600u		/* gfn of the first grant frame */
+
+static const struct { uint8_t call, op, op_arg, ptr_arg; } calls[] = {
+#define CALL(nr, name, op_arg, op_bits, ptr_arg) { nr, 0, op_arg, ptr_arg },
+#define NONE 4
+#define OP(call, nr, name, handler, size, flags) { 0, nr, 0, 0 },
+#include "hospes/hypercalls.def"
+};
+
+static const uint64_t values[64] = {
+	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 31, 64, 127, 128, 255, 511, 512, 1023,
+	1024, 4032, 4040, DOMID_SELF, DOMID_IO, DOMID_INVALID, PTR, PTR + 0x80, PTR + 0x400,
+	PTR + 0x800, 0x3000, 0x3ff8, 0x4000, GUEST_BAD, 513, 600, 601, 700, 0x101, 0x202, 0x303,
+	0x10000000, 1u << 31, ~0u, 1ULL << 32, 1ULL << 36, 1ULL << 63, ~0ULL, 1000000, 100000000,
+	0xc9b, 0xc93, 0x8b, 0x80000001, 0x20, 0x100, GRANTS_AT << 12, 0x40000, 4095, 17, 20,
+};
+
+static struct hypercall going_on[DOMAINS][VCPUS];	/* nr 0: none */
+static const uint8_t *next, *end;
+
+static uint8_t byte(void) { return next < end ? *next++ : 0; }
+
+/* Some bytes of the pages at PTR and of the grant table. */
+static void poke(struct vcpu *v)
+{
+	for (unsigned int n = byte() % 24; n; n--) {
+		unsigned int at = byte(), what = byte(), size = 1u << (what >> 6);
+		gpa_t gpa = at & 1 ? (GRANTS_AT << 12) + (at & 0xf8) + (at >> 1 & 3) * 2 : PTR + at;
+
+		if (guest_phys_write(v->domain, gpa, &values[what & 63], size))
+			continue;
+	}
+}
+
+/* Goes on with what @v had begun, or begins something. */
+static void call(struct vcpu *v)
+{
+	struct hypercall *hc = &going_on[v->domain->id - 1][v->id];
+	int64_t rc;
+
+	if (!hc->nr) {
+		unsigned int op = byte() % ARRAY_SIZE(calls), row = op;
+
+		while (!calls[row].call)
+			row--;
+		poke(v);
+		*hc = (struct hypercall){ .nr = calls[row].call };
+		for (unsigned int a = 0; a < 3; a++)
+			hc->arg[a] = values[byte() & 63];
+		hc->arg[calls[row].ptr_arg] = PTR;
+		hc->arg[calls[row].op_arg] = calls[op].op;
+	}
+	rc = hypercall_dispatch(v, hc);
+	if (rc != HC_CONTINUE)
+		hc->nr = 0;
+	lock_check_none();
+	if ((rc < -4095 && rc != HC_CONTINUE) || v->domain->tot_pages > v->domain->max_pages)
+		abort();
+}
+
+/* What is not the guests' doing. */
+static void outside(uint8_t what)
+{
+	struct domain *d = what < DOMAINS ? domain_get_by_id((domid_t)(what + 1)) : NULL;
+
+	if (d) {
+		domain_destroy(d);
+		domain_put(d);
+	} else if (what < 32) {
+		test_advance_ns(1ULL << what);
+	}
+	(void)domain_reap_step();
+}
+
+static void run(void)
+{
+	memset(going_on, 0, sizeof(going_on));
+	for (domid_t id = 1; id <= DOMAINS; id++)
+		guest_map_grants(guest_new(id, VCPUS, id == DOMAINS), GRANTS_AT, DOMAINS);
+	while (next < end) {
+		struct vcpu *v = guest_next();
+
+		outside(byte());
+		if (v == guest_next() && v)
+			call(v);
+	}
+	for (uint8_t i = 0; i < DOMAINS; i++)
+		outside(i);
+	for (domid_t id = 1; id <= DOMAINS; id++)
+		if (!guest_gone(id))
+			abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static uint64_t free_frames;
+
+	if (!free_frames) {
+		machine_new(4096, 1);
+		log_set_level(LOG_ERR);
+		run();
+		free_frames = page_free_count();
+	}
+	next = data;
+	end = data + size;
+	run();
+	if (page_free_count() != free_frames)
+		abort();
+	return 0;
+}
