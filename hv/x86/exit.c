@@ -460,7 +460,7 @@ static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
 
 static void exit_crash(struct vcpu *v, const struct vm_exit *exit)
 {
-	domain_crash(v->domain, "vCPU %u: %s, exit %#lx", v->id, exit->kind == EXIT_INVALID ?
+	domain_crash(v->domain, "vCPU %u: %s, exit 0x%lx", v->id, exit->kind == EXIT_INVALID ?
 		     "the CPU refuses its state" : "unexpected", exit->raw);
 }
 
