@@ -142,19 +142,6 @@ void evtchn_vcpu_info_moved(struct vcpu *v)
 
 /* --- Ports -------------------------------------------------------------- */
 
-/* The lowest free port from @port on, or ~0. */
-static uint32_t next_free(struct evtchn_domain *e, uint32_t port)
-{
-	uint64_t mask = ~0ULL << port % CHANNELS_PER_BUCKET;
-
-	for (uint32_t w = port / CHANNELS_PER_BUCKET; w <= e->max_port / CHANNELS_PER_BUCKET; w++) {
-		if (e->free[w] & mask)
-			return w * CHANNELS_PER_BUCKET + (uint32_t)ffs64(e->free[w] & mask);
-		mask = ~0ULL;
-	}
-	return ~0u;
-}
-
 static void set_free(struct evtchn_domain *e, uint32_t port)
 {
 	uint32_t w = port / CHANNELS_PER_BUCKET;
@@ -184,18 +171,24 @@ static int find_port(struct domain *d, uint32_t *out)
 {
 	struct evtchn_domain *e = &d->evtchn;
 	uint32_t limit = e->fifo ? e->max_port : MIN(e->max_port, PORTS_2L - 1);
-	uint32_t port = next_free(e, e->free_word * CHANNELS_PER_BUCKET);
+	uint32_t w = e->free_word, tries = 0;
 
-	if (port != ~0u)
-		e->free_word = port / CHANNELS_PER_BUCKET;
-	for (unsigned int n = 0; n < ALLOC_TRIES && port <= limit; n++) {
-		if (port >= e->nr_ports && add_bucket(e))
-			return -XEN_ENOMEM;
-		if (!e->fifo || !evtchn_fifo_is_linked(e->fifo, port)) {
-			*out = port;
-			return 0;
+	for (; w < limit / CHANNELS_PER_BUCKET && !e->free[w]; w++)
+		;
+	e->free_word = w;
+	for (; w <= limit / CHANNELS_PER_BUCKET; w++) {
+		for (uint64_t bits = e->free[w]; bits; bits &= bits - 1) {
+			uint32_t port = w * CHANNELS_PER_BUCKET + (uint32_t)ffs64(bits);
+
+			if (port > limit || tries++ == ALLOC_TRIES)
+				return -XEN_ENOSPC;
+			if (port >= e->nr_ports && add_bucket(e))
+				return -XEN_ENOMEM;
+			if (!e->fifo || !evtchn_fifo_is_linked(e->fifo, port)) {
+				*out = port;
+				return 0;
+			}
 		}
-		port = next_free(e, port + 1);
 	}
 	return -XEN_ENOSPC;
 }

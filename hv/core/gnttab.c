@@ -58,30 +58,21 @@ static uint64_t frame_of(struct grant_table *gt, const void *entry)
 	return read_once(((const union grant_entry_v2 *)entry)->full_page.frame);
 }
 
-static int grow_status(struct grant_table *gt, unsigned int frames)
-{
-	for (; gt->nr_status * FRAMES_PER_STATUS < frames; gt->nr_status++) {
-		grant_status_t *status = hv_alloc_pages(PAGE_ORDER_4K);
-
-		if (!status)
-			return -XEN_ENOMEM;
-		gt->frame[gt->nr_status].status = status;
-	}
-	return 0;
-}
-
+/* Whatever it gets before memory is out waits for the next attempt. */
 static int grow(struct grant_table *gt, unsigned int frames)
 {
-	if (gt->version == 2 && grow_status(gt, frames))
-		return -XEN_ENOMEM;
 	for (; gt->nr_frames < frames; gt->nr_frames++) {
 		struct grant_frame *f = &gt->frame[gt->nr_frames];
+		struct grant_frame *group = &gt->frame[gt->nr_frames / FRAMES_PER_STATUS];
 
 		if (!f->active)
 			f->active = hv_alloc(ACTIVE_PER_FRAME * sizeof(f->active[0]));
-		f->shared = f->active ? hv_alloc_pages(PAGE_ORDER_4K) : NULL;
 		if (!f->shared)
-			return -XEN_ENOMEM;	/* ->active waits for the next attempt */
+			f->shared = hv_alloc_pages(PAGE_ORDER_4K);
+		if (!group->status)
+			group->status = hv_alloc_pages(PAGE_ORDER_4K);
+		if (!f->active || !f->shared || !group->status)
+			return -XEN_ENOMEM;
 	}
 	return 0;
 }
@@ -340,41 +331,37 @@ static union grant_entry_v2 converted(struct grant_table *gt, grant_ref_t ref)
 	return entry;
 }
 
-static int change_version(struct grant_table *gt, unsigned int version)
+static void change_version(struct grant_table *gt, unsigned int version)
 {
 	union grant_entry_v2 kept[RESERVED_REFS];
 
-	if (version == gt->version)
-		return 0;
-	if (gt->nr_active)
-		return -XEN_EBUSY;
-	if (version == 2 && grow_status(gt, gt->nr_frames))
-		return -XEN_ENOMEM;
 	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++)
 		kept[ref] = converted(gt, ref);
-	for (unsigned int i = 0; i < gt->nr_frames; i++)
+	for (unsigned int i = 0; i < gt->nr_frames; i++) {
 		memset(gt->frame[i].shared, 0, PAGE_SIZE);
-	/* The guest may still have them mapped: they stay, for the next time. */
-	for (unsigned int i = 0; i < gt->nr_status; i++)
-		memset(gt->frame[i].status, 0, PAGE_SIZE);
+		if (gt->frame[i].status)
+			memset(gt->frame[i].status, 0, PAGE_SIZE);
+	}
 	gt->version = version;
 	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++)
 		memcpy(entry_of(gt, ref), &kept[ref], 1UL << entry_shift(gt));
-	return 0;
 }
 
 int64_t gnttabop_set_version(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct grant_table *gt = v->domain->grants;
 	const struct gnttab_set_version *op = arg;
-	int err;
+	int err = 0;
 
 	if (op->version != 1 && op->version != 2)
 		return -XEN_EINVAL;
 	if (op->version > gt->max_version)
 		return -XEN_ENOSYS;
 	spin_lock(&gt->lock);
-	err = change_version(gt, op->version);
+	if (op->version != gt->version && gt->nr_active)
+		err = -XEN_EBUSY;
+	else if (op->version != gt->version)
+		change_version(gt, op->version);
 	spin_unlock(&gt->lock);
 	return err;
 }
@@ -459,10 +446,10 @@ void gnttab_destroy(struct domain *d)
 	for (unsigned int i = 0; i < gt->max_frames; i++) {
 		if (gt->frame[i].shared)
 			hv_free_pages(gt->frame[i].shared, PAGE_ORDER_4K);
+		if (gt->frame[i].status)
+			hv_free_pages(gt->frame[i].status, PAGE_ORDER_4K);
 		hv_free(gt->frame[i].active);
 	}
-	for (unsigned int i = 0; i < gt->nr_status; i++)
-		hv_free_pages(gt->frame[i].status, PAGE_ORDER_4K);
 	for (uint32_t i = 0; i < gt->nr_mappings / MAPPINGS_PER_PAGE; i++)
 		hv_free_pages(gt->maptrack[i], PAGE_ORDER_4K);
 	hv_free(gt->maptrack);

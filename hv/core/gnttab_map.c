@@ -68,11 +68,10 @@ static void free_handle(struct grant_table *gt, uint32_t handle)
 	spin_unlock(&gt->maptrack_lock);
 }
 
-static void set_state(struct grant_table *gt, struct grant_mapping *m, enum mapping_state state)
+/* Its fields, or its entry in the p2m, are as they were or should be. */
+static void set_used(struct grant_mapping *m)
 {
-	spin_lock(&gt->maptrack_lock);
-	m->state = state & 3;
-	spin_unlock(&gt->maptrack_lock);
+	__atomic_store_n(&m->state, MAPPING_USED, __ATOMIC_RELEASE);
 }
 
 /* --- The physical address space ----------------------------------------- */
@@ -135,9 +134,9 @@ static int16_t map_grant(struct domain *d, struct domain *owner, struct gnttab_m
 	m->owner = owner;
 	m->page = use.page;
 	m->gfn = gfn.v;
-	m->ref = op->ref & 0xffffff;
+	m->ref = op->ref;
 	m->readonly = readonly;
-	set_state(d->grants, m, MAPPING_USED);
+	set_used(m);
 	op->handle = handle;
 	op->dev_bus_addr = mfn_to_paddr(page_to_mfn(use.page));
 	return GNTST_okay;
@@ -204,7 +203,7 @@ static bool unmap_one(struct domain *d, struct gnttab_unmap_grant_ref *op)
 	spin_lock(&gt->maptrack_lock);
 	if (op->handle < gt->nr_mappings)
 		m = mapping_of(gt, (uint32_t)index_nospec(op->handle, gt->nr_mappings));
-	if (m && m->state == MAPPING_USED) {
+	if (m && __atomic_load_n(&m->state, __ATOMIC_ACQUIRE) == MAPPING_USED) {
 		op->status = GNTST_okay;
 		if (op->host_addr && op->host_addr != gfn_to_gpa(GFN(m->gfn)))
 			op->status = GNTST_general_error;
@@ -217,7 +216,7 @@ static bool unmap_one(struct domain *d, struct gnttab_unmap_grant_ref *op)
 		return false;
 	if (!unplace(d, m))
 		return true;
-	set_state(gt, m, MAPPING_USED);
+	set_used(m);
 	op->status = GNTST_general_error;
 	return false;
 }

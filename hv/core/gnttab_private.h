@@ -24,7 +24,7 @@ struct grant_active {
 
 struct grant_frame {
 	void *shared;			/* owned; entries, also the guest's */
-	grant_status_t *status;		/* owned; version 2, one per 8 frames of entries */
+	grant_status_t *status;		/* owned; for version 2, one per 8 frames of entries */
 	struct grant_active *active;	/* owned */
 };
 
@@ -34,8 +34,12 @@ struct grant_mapping {
 	struct domain *owner;		/* ref: outlives the mapping */
 	struct page *page;		/* borrowed from the grant in use */
 	uint64_t gfn;
-	uint32_t next;			/* handle + 1 of the next free one, 0 = none */
-	uint32_t ref : 24, state : 2, readonly : 1;
+	union {
+		uint32_t ref;
+		uint32_t next;		/* free: handle + 1 of the next one, 0 = none */
+	};
+	uint8_t state;			/* enum mapping_state; release to MAPPING_USED */
+	bool readonly;
 };
 
 #define MAPPINGS_PER_PAGE (PAGE_SIZE / sizeof(struct grant_mapping))
@@ -43,8 +47,7 @@ struct grant_mapping {
 struct grant_table {
 	struct spinlock lock;		/* LOCK_GRANT: this block */
 	unsigned int version, max_version;
-	unsigned int nr_frames, max_frames, nr_status;
-	unsigned int nr_active;
+	unsigned int nr_frames, max_frames, nr_active;
 
 	struct spinlock maptrack_lock;	/* LOCK_MAPTRACK: this block */
 	struct grant_mapping **maptrack; /* owned; pages, allocated on demand */
