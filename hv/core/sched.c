@@ -159,7 +159,8 @@ static void account(struct vcpu *v, uint64_t now)
 
 /* --- Run queues --------------------------------------------------------- */
 
-static void set_mask(atomic_ulong *mask, unsigned int nr, bool on)
+/* Returns whether the bit was turned on. */
+static bool set_mask(atomic_ulong *mask, unsigned int nr, bool on)
 {
 	bool was = atomic_load_explicit(mask, memory_order_relaxed) & bit(nr);
 
@@ -167,16 +168,34 @@ static void set_mask(atomic_ulong *mask, unsigned int nr, bool on)
 		atomic_fetch_or(mask, bit(nr));
 	else if (!on && was)
 		atomic_fetch_and(mask, ~bit(nr));
+	return on && !was;
 }
 
-/* Tells the others what waits here. */
+static uint64_t online_mask(void)
+{
+	return NEVER >> (64 - port_nr_pcpus());
+}
+
+/*
+ * Tells the others what waits here. When that is new, those that run alone,
+ * without a slice, have competition from now on.
+ */
 static void publish(struct pcpu *p)
 {
 	struct sched_pcpu *s = &p->sched;
+	uint64_t busy;
 
 	atomic_store_explicit(&s->front, s->fair.first ? s->fair.first->key : NEVER,
 			      memory_order_relaxed);
-	set_mask(&waiting_mask, p->cpu_id, s->nr_stealable && p->current);
+	if (likely(!set_mask(&waiting_mask, p->cpu_id, s->nr_stealable && p->current)))
+		return;
+	busy = online_mask() & ~atomic_load(&idle_mask) & ~bit(p->cpu_id);
+	for (; busy; busy &= busy - 1) {
+		unsigned int nr = (unsigned int)ffs64(busy);
+
+		if (!timer_is_set(&pcpus[nr]->sched.slice))
+			softirq_raise(nr, SOFTIRQ_SCHEDULE);
+	}
 }
 
 static void queue_add(struct pcpu *p, struct vcpu *v)
@@ -217,31 +236,22 @@ static bool preempts(const struct pcpu *p, const struct vcpu *v, uint64_t now)
 	       c->sched.vruntime + VTIME(now - c->sched.since, c->sched.weight);
 }
 
-/* Wakes an idle CPU that may take @v from its queue. */
+/*
+ * Wakes all idle CPUs that may take @v from its queue: a single one might take
+ * another vCPU instead. Rare, as vCPUs wake on idle CPUs in the first place.
+ */
 static void poke_idle(const struct vcpu *v)
 {
 	uint64_t idle = atomic_load(&idle_mask) & v->sched.allowed;
 
-	if (idle)
+	for (; idle; idle &= idle - 1)
 		softirq_raise((unsigned int)ffs64(idle), SOFTIRQ_SCHEDULE);
-}
-
-/* @v waits: CPUs that ran alone, without a slice, have competition from now on. */
-static void poke_lone(const struct vcpu *v)
-{
-	uint64_t busy = v->sched.allowed & ~atomic_load(&idle_mask);
-
-	for (int nr; (nr = ffs64(busy)) >= 0; busy &= busy - 1) {
-		if (!timer_is_set(&pcpus[nr]->sched.slice))
-			softirq_raise((unsigned int)nr, SOFTIRQ_SCHEDULE);
-	}
 }
 
 /* Queues @v at @p, its CPU, or throttles it. The caller has @p's lock. */
 static void enqueue(struct pcpu *p, struct vcpu *v, uint64_t now)
 {
 	uint64_t again = 0;
-	bool first;
 
 	if (v->runstate.state != RUNSTATE_runnable)
 		runstate_change(v, RUNSTATE_runnable, now);
@@ -252,19 +262,11 @@ static void enqueue(struct pcpu *p, struct vcpu *v, uint64_t now)
 	}
 	queue_add(p, v);
 	set_mask(&idle_mask, p->cpu_id, false);
-	if (preempts(p, v, now)) {
-		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
-		if (!p->current)
-			return;
-	}
-	first = !(atomic_load_explicit(&waiting_mask, memory_order_relaxed) & bit(p->cpu_id));
 	publish(p);
-	if (is_rt(v))
-		return;
-	if (!v->sched.loaded)
+	if (preempts(p, v, now) || !timer_is_set(&p->sched.slice))
+		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
+	if (p->current && !v->sched.loaded)
 		poke_idle(v);
-	if (first)
-		poke_lone(v);
 }
 
 /* Takes @v, which will not run for now, off wherever it is kept. */
@@ -395,19 +397,18 @@ void sched_yield_slice(struct vcpu *v)
 
 /* --- The switch --------------------------------------------------------- */
 
-/* Another CPU whose first waiting vCPU has a vruntime below @limit; the least. */
-static struct pcpu *find_victim(const struct pcpu *p, uint64_t limit)
+/* The CPU of @mask with the least vruntime that waits; NULL: none waits. */
+static struct pcpu *find_victim(uint64_t mask, uint64_t *front)
 {
-	uint64_t mask = atomic_load(&waiting_mask) & ~bit(p->cpu_id);
 	struct pcpu *best = NULL;
 
-	for (int nr; (nr = ffs64(mask)) >= 0; mask &= mask - 1) {
-		uint64_t front = atomic_load_explicit(&pcpus[nr]->sched.front,
-						      memory_order_relaxed);
+	for (*front = NEVER; mask; mask &= mask - 1) {
+		struct pcpu *q = pcpus[ffs64(mask)];
+		uint64_t f = atomic_load_explicit(&q->sched.front, memory_order_relaxed);
 
-		if (front < limit) {
-			limit = front;
-			best = pcpus[nr];
+		if (f < *front) {
+			*front = f;
+			best = q;
 		}
 	}
 	return best;
@@ -426,6 +427,9 @@ static void steal(struct pcpu *p, struct pcpu *from, uint64_t limit)
 		queue_del(from, v);
 		publish(from);
 		write_once(v->sched.cpu, p->cpu_id);
+		/* More is no lag: that CPU's time passes slower, for those pinned to it. */
+		if (v->sched.vruntime + DRIFT_MAX < p->sched.vtime)
+			v->sched.vruntime = p->sched.vtime;
 		clamp_vruntime(v, &p->sched, DRIFT_MAX);
 		queue_add(p, v);
 		return;
@@ -435,23 +439,31 @@ static void steal(struct pcpu *p, struct pcpu *from, uint64_t limit)
 /* Fills an empty queue, or takes a vCPU that lags behind what we have. Lock held. */
 static void balance(struct pcpu *p)
 {
-	const struct heap_node *own = p->sched.fair.first;
-	uint64_t limit = own ? own->key - MIN(PREEMPT_LAG, own->key) : NEVER;
+	struct heap_node *own = p->sched.fair.first;
+	uint64_t limit = own ? own->key - MIN(PREEMPT_LAG, own->key) : NEVER, front, mask;
 	struct pcpu *from;
 
 	if (p->sched.rt.first)
 		return;
 	if (!own)
 		set_mask(&idle_mask, p->cpu_id, true);
-	from = find_victim(p, limit);
-	if (!from)
-		return;
-	spin_unlock(&p->sched.lock);
-	spin_lock_pair(&p->sched.lock, &from->sched.lock);
-	if (!own)
-		p->sched.vtime = MAX(p->sched.vtime, atomic_load(&newest_vtime));
-	steal(p, from, limit);
-	spin_unlock(&from->sched.lock);
+	for (mask = atomic_load(&waiting_mask) & ~bit(p->cpu_id);
+	     (from = find_victim(mask, &front)); mask &= ~bit(from->cpu_id)) {
+		/* Alone here, and behind the others for a past that does not count any more. */
+		if (own && !own->child && own->key + DRIFT_MAX < front)
+			own->key = node_vcpu(own)->sched.vruntime = front - DRIFT_MAX;
+		if (front >= limit)
+			return;
+		spin_unlock(&p->sched.lock);
+		spin_lock_pair(&p->sched.lock, &from->sched.lock);
+		if (!own)
+			p->sched.vtime = MAX(p->sched.vtime, atomic_load(&newest_vtime));
+		steal(p, from, limit);
+		spin_unlock(&from->sched.lock);
+		/* Only an idle CPU looks on when those waiting there may not come here. */
+		if (own || p->sched.fair.first || p->sched.rt.first)
+			return;
+	}
 }
 
 /* The current vCPU goes back into the queue if it can go on here. Lock held. */
@@ -486,7 +498,7 @@ static struct vcpu *pick(struct pcpu *p, uint64_t now)
 	if (v) {
 		queue_del(p, v);
 		v->sched.since = now;
-		/* A barrier: who signals @v sees that it runs, or exit_prepare() sees the signal. */
+		/* A barrier: who signals @v sees it run, or exit_prepare() sees the signal. */
 		atomic_store(&v->sched.running, true);
 		if (!is_rt(v))
 			s->vtime = MAX(s->vtime, v->sched.vruntime);
@@ -533,6 +545,18 @@ static void arrive(struct pcpu *p, struct vcpu *v)
 	runstate_update_area(v);
 }
 
+/* Offers what is left in the queue to idle CPUs. Lock held. */
+static void poke_waiting(const struct pcpu *p)
+{
+	struct heap_node *n = p->sched.fair.first;
+
+	for (unsigned int i = 0; n && i < MAX_STEAL_LOOKS; i++, n = heap_next(n)) {
+		if (!atomic_load_explicit(&idle_mask, memory_order_relaxed))
+			return;
+		poke_idle(node_vcpu(n));
+	}
+}
+
 /*
  * Saves the state this CPU holds if @next needs the room, or if somebody
  * waits for it. Returns the vCPU, with a reference to its domain, when it
@@ -546,8 +570,6 @@ static struct vcpu *evict(struct pcpu *p, const struct vcpu *next)
 	    (!next && !v->sched.unload && (v->sched.allowed & bit(p->cpu_id))))
 		return NULL;
 	unload(p);
-	if (v->sched.where == SCHED_QUEUED)
-		poke_idle(v);
 	if (v->sched.where != SCHED_NOWHERE || !vcpu_runnable(v))
 		return NULL;
 	domain_get(v->domain);
@@ -570,6 +592,7 @@ struct vcpu *schedule(struct pcpu *p)
 	if (next && next != prev)
 		note_runstate(next, now);
 	stray = evict(p, next);
+	poke_waiting(p);
 	load = next && s->loaded != next;
 	if (next) {
 		set_slice(p, next, now);
@@ -622,13 +645,9 @@ void sched_pcpu_init(struct pcpu *p)
 	p->sched = (struct sched_pcpu){ .front = NEVER };
 	spin_init(&p->sched.lock, LOCK_SCHED);
 	timer_init(&p->sched.slice, slice_over, p);
-	set_mask(&idle_mask, p->cpu_id, false);
-	set_mask(&waiting_mask, p->cpu_id, false);
-}
-
-static uint64_t online_mask(void)
-{
-	return NEVER >> (64 - port_nr_pcpus());
+	/* They come in rising order: clears this one, and what an earlier machine left. */
+	atomic_fetch_and(&idle_mask, bit(p->cpu_id) - 1);
+	atomic_fetch_and(&waiting_mask, bit(p->cpu_id) - 1);
 }
 
 /*
