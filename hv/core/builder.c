@@ -4,8 +4,8 @@
  *
  * A guest's low memory ends at 3 GiB at the latest, the rest lies from 4 GiB
  * on. What we put there stands at the end of low memory, from the top down:
- * console ring, ACPI tables, start info, initrd and, for a packed kernel, the
- * unpacker and the payload. A kernel is linked low and has what is below.
+ * console ring, ACPI tables and, below 1 GiB, start info, initrd and, for a
+ * packed kernel, the unpacker and the payload. A kernel is linked low and has what is below.
  */
 #include "hospes/builder.h"
 
@@ -20,6 +20,7 @@
 
 #define LOW_END (3ULL << 30)
 #define HIGH_START (4ULL << 30)
+#define BOOT_MAP_END (1ULL << 30)	/* of what Linux has mapped when it reads its start info */
 #define MIB (1UL << 20)
 
 #define EVTCHN_2L_PORTS 4096u
@@ -114,6 +115,7 @@ static int plan_memory(struct build *b)
 	top = (int64_t)b->low_end;
 	b->at_console = take(&top, PAGE_SIZE);
 	b->at_acpi = take(&top, acpi_guest_size(b->config->vcpus));
+	top = MIN(top, (int64_t)BOOT_MAP_END);
 	b->at_info = take(&top, sizeof(struct info_page));
 	b->at_initrd = take(&top, b->initrd_size);
 	if (b->kernel.packed) {
