@@ -5,16 +5,24 @@
  * Guest page tables are hostile and change under us: each entry is read once,
  * and accessed and dirty bits are set by compare-and-exchange on what was
  * read, as the CPU does. Locks: d->p2m.lock (read) while bytes move.
+ *
+ * A vCPU remembers its last walks: the entries and where they stand. Such a
+ * memo is never trusted, the entries are read again and compared; so what it
+ * saves is the way through the p2m, not the walk. Any change of the p2m, which
+ * could take frames away under it, voids it.
  */
 #include "hospes/guest_access.h"
 
 #include "hospes/domain.h"
 #include "hospes/lib.h"
 
+#define CR0_WP (1ULL << 16)
 #define CR0_PG (1ULL << 31)
 #define CR4_PSE (1ULL << 4)
 #define CR4_PAE (1ULL << 5)
+#define CR4_SMEP (1ULL << 20)
 #define EFER_LMA (1ULL << 10)
+#define EFER_NX (1ULL << 11)
 
 #define PTE_P	0x001ULL
 #define PTE_W	0x002ULL
@@ -36,33 +44,22 @@
 
 /* How often an entry may change under one walk before we give up. */
 #define WALK_RETRIES 16u
+#define AGAIN 1
 
-/* Where @gpa lies in our address space, or NULL. */
+/* Where @gpa lies in our address space, or NULL where RAM is not, or not writable. */
 static inline uint8_t *gpa_va(const struct p2m *p, gpa_t gpa, bool write)
 {
-	struct p2m_entry e = p2m_get(p, gpa_to_gfn(gpa));
+	uint64_t need = write ? P2M_E_W : P2M_E_P;
+	unsigned int order;
+	uint64_t e = p2m_lookup(p, gpa_to_gfn(gpa), &order);
 
-	if (unlikely(write ? !p2m_is_writable(e.type) : !p2m_is_ram(e.type)))
+	if (unlikely((e & (need | P2M_E_UC)) != need))
 		return NULL;
-	return (uint8_t *)mfn_to_virt(e.mfn) + (gpa & ~PAGE_MASK);
+	return port_directmap + (e & P2M_E_ADDR) + (gpa & ((PAGE_SIZE << order) - 1));
 }
 
-static uint32_t fault_code(const struct guest_paging *g, unsigned int access, uint32_t why)
-{
-	if (access & WALK_WRITE)
-		why |= PF_W;
-	if (access & WALK_USER)
-		why |= PF_U;
-	if ((access & WALK_EXEC) && (g->nx || g->smep))
-		why |= PF_I;
-	return why;
-}
-
-/*
- * May the access go on? @all is the AND of the entries' W and U, with NX set
- * if any entry has it.
- */
-static bool allowed(const struct guest_paging *g, unsigned int access, uint64_t all)
+/* May the access go on? @all is the AND of all entries, @any their OR. */
+static bool allowed(const struct guest_paging *g, unsigned int access, uint64_t all, uint64_t any)
 {
 	bool user = access & WALK_USER;
 
@@ -71,167 +68,222 @@ static bool allowed(const struct guest_paging *g, unsigned int access, uint64_t 
 	if ((access & WALK_WRITE) && !(all & PTE_W) && (user || g->wp))
 		return false;
 	if (access & WALK_EXEC)
-		return !(g->nx && (all & PTE_NX)) && (user || !g->smep || !(all & PTE_U));
+		return !(g->nx && (any & PTE_NX)) && (user || !g->smep || !(all & PTE_U));
 	return true;
 }
 
-/* Two-level tables of 4-byte entries. -1: an entry changed, walk again. */
-static int walk_legacy(const struct p2m *p, const struct guest_paging *g, uint32_t va,
-		       unsigned int access, gpa_t *gpa, uint32_t *why)
+/* Sets bits in an entry that was read as @pte. False: it has changed since. */
+static inline bool set_bits(void *slot, uint64_t pte, uint64_t bits, bool wide)
 {
-	gpa_t table = g->cr3 & 0xfffff000;
-	uint64_t all = PTE_W | PTE_U;
+	uint32_t narrow = (uint32_t)pte;
 
-	for (unsigned int level = 2; level-- > 0;) {
-		unsigned int shift = PAGE_SHIFT + 10 * level;
-		uint32_t *slot, pte, want = PTE_A;
-		bool leaf = !level;
+	if (likely((pte & bits) == bits))
+		return true;
+	if (wide)
+		return __atomic_compare_exchange_n((uint64_t *)slot, &pte, pte | bits, false,
+						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n((uint32_t *)slot, &narrow, narrow | (uint32_t)bits, false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
 
-		slot = (uint32_t *)(void *)gpa_va(p, table + 4 * (va >> shift & 1023), true);
-		pte = slot ? read_once(*slot) : 0;
-		if (!(pte & PTE_P))
-			return -XEN_EFAULT;
-		all &= pte;
-		if (level && (pte & PTE_PS) && (g->cr4 & CR4_PSE)) {
-			/* PSE-36: bits 20:13 are address bits 39:32. */
-			*gpa = (pte & 0xffc00000) | (uint64_t)(pte >> 13 & 0xff) << 32;
-			leaf = true;
-		} else {
-			*gpa = pte & 0xfffff000;
-		}
-		if (leaf && !(access & WALK_DONE) && !allowed(g, access, all)) {
-			*why = PF_P;
-			return -XEN_EFAULT;
-		}
-		if (leaf && (access & WALK_WRITE))
-			want |= PTE_D;
-		if ((pte & want) != want && !(access & WALK_DONE) &&
-		    !__atomic_compare_exchange_n(slot, &pte, pte | want, false, __ATOMIC_SEQ_CST,
-						 __ATOMIC_RELAXED))
-			return -1;
-		if (leaf) {
-			*gpa |= va & ((1u << shift) - 1);
-			return 0;
-		}
-		table = *gpa;
-	}
+struct walk {
+	const struct p2m *p2m;
+	struct guest_paging g;
+	unsigned int access;
+	uint32_t pf_error;
+	struct guest_memo *memo;	/* its entries are filled in */
+};
+
+static int walk_fault(struct walk *w, uint32_t why)
+{
+	w->pf_error = why | (w->access & WALK_WRITE ? PF_W : 0) | (w->access & WALK_USER ? PF_U : 0);
+	if ((w->access & WALK_EXEC) && (w->g.nx || w->g.smep))
+		w->pf_error |= PF_I;
 	return -XEN_EFAULT;
 }
 
-/* PAE and long mode: 8-byte entries, three or four levels. */
-static int walk_long(const struct p2m *p, const struct guest_paging *g, gva_t va,
-		     unsigned int access, gpa_t *gpa, uint32_t *why)
+/*
+ * Walks from @table on, whose entries map 2^shift bytes; @wide: entries of 8
+ * bytes, not 4. 0, -XEN_EFAULT, or AGAIN: an entry changed meanwhile.
+ */
+static inline __attribute__((always_inline))
+int walk_levels(struct walk *w, gva_t va, gpa_t *gpa, gpa_t table, unsigned int shift,
+		const bool wide)
 {
-	bool pae = !(g->efer & EFER_LMA);
-	gpa_t table = g->cr3 & (pae ? 0xffffffe0ULL : PTE_ADDR);
-	uint64_t all = PTE_W | PTE_U, nx = 0;
+	const unsigned int bits = wide ? 9 : 10, log = wide ? 3 : 2;
+	/* Entries with such bits end the walk: big ones, and wrong ones. */
+	uint64_t odd = wide ? PTE_PS | (w->g.nx ? 0 : PTE_NX) : w->g.cr4 & CR4_PSE ? PTE_PS : 0;
+	uint64_t all = ~0ULL, any = 0, pte, offset, want = PTE_A;
+	unsigned int nr = 0;
+	void *slot;
 
-	for (unsigned int shift = pae ? 30 : 39;; shift -= 9) {
-		uint64_t *slot, pte, want = PTE_A;
-		bool leaf;
+	for (;; shift -= bits) {
+		gpa_t at = table + (va >> (shift - log) & (PAGE_SIZE - (1u << log)));
 
-		slot = (uint64_t *)(void *)gpa_va(p, table + 8 * (va >> shift & 511), true);
-		pte = slot ? read_once(*slot) : 0;
-		if (unlikely(!(pte & PTE_P)))
-			return -XEN_EFAULT;
+		slot = gpa_va(w->p2m, at, true);
+		if (unlikely(!slot))
+			return walk_fault(w, 0);
+		pte = wide ? read_once(*(uint64_t *)slot) : read_once(*(uint32_t *)slot);
+		if (unlikely((pte & (PTE_P | PTE_A)) != (PTE_P | PTE_A))) {
+			if (!(pte & PTE_P))
+				return walk_fault(w, 0);
+			if (shift > PAGE_SHIFT && !(pte & odd) && !(w->access & WALK_DONE) &&
+			    !set_bits(slot, pte, PTE_A, wide))
+				return AGAIN;
+		}
+		all &= pte;
+		any |= pte;
+		w->memo->slot[nr] = slot;
+		w->memo->pte[nr++] = pte | PTE_A;
+		if (shift == PAGE_SHIFT || (pte & odd))
+			break;
 		table = pte & PTE_ADDR;
-		/* The pointers of PAE have no rights and no accessed bit we rely on. */
-		if (pae && shift == 30)
-			continue;
-		all &= pte;
-		nx |= pte & PTE_NX;
-		leaf = shift == PAGE_SHIFT || ((pte & PTE_PS) && shift < 39);
-		if (unlikely((!g->nx && nx) || (leaf && shift > PAGE_SHIFT &&
-			     (pte & ((1ULL << shift) - 1) & ~0x1fffULL)) ||
-			     (!leaf && (pte & PTE_PS)))) {
-			*why = PF_P | PF_RSVD;
-			return -XEN_EFAULT;
-		}
-		if (!(access & WALK_DONE)) {
-			if (leaf && unlikely(!allowed(g, access, all | nx))) {
-				*why = PF_P;
-				return -XEN_EFAULT;
-			}
-			if (leaf && (access & WALK_WRITE))
-				want |= PTE_D;
-			if (unlikely((pte & want) != want) &&
-			    !__atomic_compare_exchange_n(slot, &pte, pte | want, false,
-							 __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-				return -1;
-		}
-		if (leaf) {
-			uint64_t offset = (1ULL << shift) - 1;
-
-			*gpa = (table & ~offset) | (va & offset);
-			return 0;
-		}
 	}
+	offset = (1ULL << shift) - 1;
+	if (wide && unlikely((pte & odd & PTE_NX) || (shift > PAGE_SHIFT &&
+			     (shift > 30 || (pte & offset & ~0x1fffULL)))))
+		return walk_fault(w, PF_P | PF_RSVD);
+	if (!(w->access & WALK_DONE)) {
+		if (unlikely(!allowed(&w->g, w->access, all, any)))
+			return walk_fault(w, PF_P);
+		if (w->access & WALK_WRITE)
+			want |= PTE_D;
+		if (!set_bits(slot, pte, want, wide))
+			return AGAIN;
+	}
+	for (w->memo->pte[--nr] = pte | want; ++nr < GUEST_MEMO_LEVELS;) {
+		w->memo->slot[nr] = slot;
+		w->memo->pte[nr] = pte | want;
+	}
+	*gpa = (pte & PTE_ADDR & ~offset) | (va & offset);
+	/* PSE-36: bits 20:13 of a big entry are address bits 39:32. */
+	if (!wide && shift > PAGE_SHIFT)
+		*gpa |= (pte >> 13 & 0xff) << 32;
+	return 0;
 }
 
-/* As guest_walk(), with the paging state at hand. */
-static int walk(const struct p2m *p, const struct guest_paging *g, gva_t va, unsigned int access,
-		gpa_t *gpa, uint32_t *pf_error)
+/* Everything but 64-bit mode. */
+static int walk_old(struct walk *w, uint32_t va, gpa_t *gpa)
 {
-	bool long_mode = g->efer & EFER_LMA;
-	uint32_t why = 0;
-	int rc = -1;
+	uint64_t *slot, pte;
 
-	if (unlikely(!(g->cr0 & CR0_PG))) {
-		*gpa = (uint32_t)va;
+	if (!(w->g.cr0 & CR0_PG)) {
+		*gpa = va;
 		return 0;
 	}
-	if (!long_mode)
-		va = (uint32_t)va;
-	else if (unlikely((uint64_t)((int64_t)(va << 16) >> 16) != va))
-		rc = -XEN_EFAULT;
-	for (unsigned int i = 0; rc == -1 && i < WALK_RETRIES; i++) {
-		rc = long_mode || (g->cr4 & CR4_PAE) ?
-			walk_long(p, g, va, access, gpa, &why) :
-			walk_legacy(p, g, (uint32_t)va, access, gpa, &why);
+	if (!(w->g.cr4 & CR4_PAE))
+		return walk_levels(w, va, gpa, w->g.cr3 & 0xfffff000, 22, false);
+	/* The four pointers have no rights; what stands in their bits 5 and 6 is no matter. */
+	slot = (uint64_t *)(void *)gpa_va(w->p2m, (w->g.cr3 & 0xffffffe0) + 8 * (va >> 30), true);
+	pte = slot ? read_once(*slot) : 0;
+	if (!(pte & PTE_P))
+		return walk_fault(w, 0);
+	return walk_levels(w, va, gpa, pte & PTE_ADDR, 21, true);
+}
+
+static int walk(struct walk *w, gva_t va, gpa_t *gpa)
+{
+	int rc = AGAIN;
+
+	for (unsigned int i = 0; rc == AGAIN && i < WALK_RETRIES; i++) {
+		if (unlikely(!(w->g.efer & EFER_LMA)))
+			rc = walk_old(w, (uint32_t)va, gpa);
+		else if (unlikely((uint64_t)((int64_t)(va << 16) >> 16) != va))
+			rc = walk_fault(w, 0);
+		else
+			rc = walk_levels(w, va, gpa, w->g.cr3 & PTE_ADDR, 39, true);
 	}
-	if (likely(!rc))
-		return 0;
-	*pf_error = fault_code(g, access, why);
-	return -XEN_EFAULT;
+	return rc == AGAIN ? walk_fault(w, 0) : rc;
 }
 
 int guest_walk(struct vcpu *v, gva_t va, unsigned int access, gpa_t *gpa, uint32_t *pf_error)
 {
+	struct guest_memo unused;
+	struct walk w = { .p2m = &v->domain->p2m, .access = access, .memo = &unused };
+	int rc;
+
+	cpu->get_paging(v, &w.g);
+	rc = walk(&w, va, gpa);
+	if (rc)
+		*pf_error = w.pf_error;
+	return rc;
+}
+
+/* What a walk depends on besides the root; the bits do not overlap. */
+static inline uint64_t paging_mode(const struct guest_paging *g)
+{
+	return (g->cr0 & (CR0_PG | CR0_WP)) | (g->cr4 & (CR4_PSE | CR4_PAE | CR4_SMEP)) |
+	       (g->efer & (EFER_LMA | EFER_NX));
+}
+
+static inline bool memo_holds(const struct guest_memo *m, uint64_t key,
+			      const struct guest_paging *g, uint64_t changes)
+{
+	return m->key == key && m->cr3 == g->cr3 && m->mode == paging_mode(g) &&
+	       m->changes == changes && read_once(*m->slot[0]) == m->pte[0] &&
+	       read_once(*m->slot[1]) == m->pte[1] && read_once(*m->slot[2]) == m->pte[2] &&
+	       read_once(*m->slot[3]) == m->pte[3];
+}
+
+/* The slow half of translate(): walks, and makes the memo. */
+static __attribute__((noinline)) uint8_t *
+translate_anew(struct guest_memo *m, const struct p2m *p, const struct guest_paging *g,
+	       uint64_t key)
+{
+	unsigned int access = (unsigned int)(key & ~PAGE_MASK);
+	struct walk w = { .p2m = p, .g = *g, .access = access, .memo = m };
+	uint8_t *page;
+	gpa_t gpa;
+
+	m->changes = 0;
+	if (walk(&w, key & PAGE_MASK, &gpa))
+		return NULL;
+	page = gpa_va(p, gpa, access & WALK_WRITE);
+	if (!page || !(g->efer & EFER_LMA))
+		return page;
+	m->key = key;
+	m->cr3 = g->cr3;
+	m->mode = paging_mode(g);
+	m->changes = p->changes;
+	m->page = page;
+	return page;
+}
+
+/* Where the page of @va lies in our address space, or NULL. p2m lock held. */
+static inline uint8_t *translate(struct vcpu *v, gva_t va, unsigned int access)
+{
+	struct guest_memo *m = &v->memo[va >> PAGE_SHIFT & (GUEST_MEMOS - 1)];
+	const struct p2m *p = &v->domain->p2m;
+	uint64_t key = (va & PAGE_MASK) | access;
 	struct guest_paging g;
 
 	cpu->get_paging(v, &g);
-	return walk(&v->domain->p2m, &g, va, access, gpa, pf_error);
+	if (likely(memo_holds(m, key, &g, p->changes)))
+		return m->page;
+	return translate_anew(m, p, &g, key);
 }
 
 /* Moves @len bytes between @buf and the guest; returns how many went. */
 static inline size_t copy_guest(struct vcpu *v, gva_t va, uint8_t *buf, size_t len,
 				unsigned int access)
 {
-	struct p2m *p = &v->domain->p2m;
-	struct guest_paging g;
-	size_t done = 0;
+	size_t done = 0, n;
 
-	cpu->get_paging(v, &g);
-	read_lock(&p->lock);
-	while (done < len) {
-		size_t n = MIN(len - done, PAGE_SIZE - (va & ~PAGE_MASK));
-		uint32_t pf_error;
-		uint8_t *host;
-		gpa_t gpa;
+	read_lock(&v->domain->p2m.lock);
+	for (; done < len; done += n) {
+		size_t offset = (va + done) & ~PAGE_MASK;
+		uint8_t *host = translate(v, va + done, access);
 
-		if (walk(p, &g, va, access, &gpa, &pf_error))
+		if (unlikely(!host))
 			break;
-		host = gpa_va(p, gpa, access & WALK_WRITE);
-		if (!host)
-			break;
+		host += offset;
+		n = MIN(len - done, PAGE_SIZE - offset);
 		if (access & WALK_WRITE)
 			memcpy(host, buf + done, n);
 		else
 			memcpy(buf + done, host, n);
-		done += n;
-		va += n;
 	}
-	read_unlock(&p->lock);
+	read_unlock(&v->domain->p2m.lock);
 	return done;
 }
 

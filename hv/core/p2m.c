@@ -251,8 +251,10 @@ static int write_entries(struct p2m *p, uint64_t *slot, unsigned int count, unsi
 		uint64_t old = slot[i];
 
 		note_shared(old, gfn.v + 1, 0);
-		if (old)
+		if (old) {
+			p->changes++;
 			more--;
+		}
 		if (e)
 			more++;
 		store(&slot[i], e);
@@ -345,6 +347,7 @@ int p2m_init(struct domain *d, uint32_t tables_max)
 	memset(p, 0, sizeof(*p));
 	rw_init(&p->lock, LOCK_P2M);
 	p->tables_max = tables_max;
+	p->changes = 1;		/* 0 marks memos of walks as void */
 	p->root = table_alloc(p);
 	if (!p->root)
 		return -XEN_ENOMEM;

@@ -359,6 +359,77 @@ static void test_copy(void **state)
 	lock_check_none();
 }
 
+/* What was translated before is seen anew after every kind of change. */
+static void test_memo(void **state)
+{
+	gva_t va = KERNEL + 0x3008, big = KERNEL + 5 * 0x200000 + 8;
+	uint64_t val;
+
+	(void)state;
+	for (unsigned int i = 0; i < 8; i++)
+		put64(0x200008 + i * PAGE_SIZE, i);
+	make_long(P | W);
+	put64(0x3000 + 5 * 8, 0x200000 | P | W | PS);
+	for (unsigned int i = 0; i < 200; i++) {
+		unsigned int page = rng(8), change = rng(9);
+		int want = 0, want_write = 0;
+
+		put64(0x4000 + 3 * 8, (0x200000 + page * PAGE_SIZE) | P | W | (rng(2) ? A | D : 0));
+		mode(PG | WP | 1, PAE, LMA | NXE, 0x1000);
+		assert_int_equal(copy_from_guest(vcpu, &val, va, 8), 0);
+		assert_int_equal(val, page);
+		assert_int_equal(copy_to_guest(vcpu, va, &val, 8), 0);
+		assert_int_equal(copy_from_guest(vcpu, &val, big, 8), 0);
+		assert_int_equal(val, 0);
+		switch (change) {
+		case 0:		/* gone, or not writable, at some level */
+			want = want_write = -XEN_EFAULT;
+			put64(0x1000 + rng(3) * PAGE_SIZE + (rng(2) ? 256 * 8 : 0), 0);
+			put64(0x1000 + 256 * 8, 0);
+			break;
+		case 1:
+			want_write = -XEN_EFAULT;
+			put64(0x4000 + 3 * 8, (0x200000 + page * PAGE_SIZE) | P);
+			break;
+		case 2:
+			want_write = -XEN_EFAULT;
+			put64(0x2000, 0x3000 | P);
+			break;
+		case 3:		/* which a mode without WP does not mind */
+			put64(0x2000, 0x3000 | P);
+			mode(PG | 1, PAE, LMA | NXE, 0x1000);
+			break;
+		case 4:		/* another root */
+			want = want_write = -XEN_EFAULT;
+			mode(PG | WP | 1, PAE, LMA | NXE, 0x5000);
+			break;
+		case 5:		/* the frame behind it, or one of a table, goes */
+		case 6:
+			want = want_write = -XEN_EFAULT;
+			assert_int_equal(p2m_release_ram(dom, GFN(change == 5 ? 0x200 + page : 3)), 0);
+			break;
+		case 7:		/* NX without NXE is reserved */
+			put64(0x4000 + 3 * 8, (0x200000 + page * PAGE_SIZE) | P | W | NX);
+			assert_int_equal(copy_from_guest(vcpu, &val, va, 8), 0);
+			want = want_write = -XEN_EFAULT;
+			mode(PG | WP | 1, PAE, LMA, 0x1000);
+			break;
+		default:
+			break;
+		}
+		assert_int_equal(copy_from_guest(vcpu, &val, va, 8), want);
+		val = page;
+		assert_int_equal(copy_to_guest(vcpu, va, &val, 8), want_write);
+		if (change == 5 || change == 6) {
+			assert_int_equal(p2m_populate(dom, GFN(change == 5 ? 0x200 + page : 3), 0), 0);
+			put64(0x200008 + page * PAGE_SIZE, page);
+		}
+		make_long(P | W);
+		put64(0x3000 + 5 * 8, 0x200000 | P | W | PS);
+		assert_int_equal(get64(0x200008 + page * PAGE_SIZE), page);
+	}
+}
+
 static void test_fetch(void **state)
 {
 	uint8_t buf[16];
@@ -455,6 +526,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rights, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_accessed_dirty, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_copy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memo, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fetch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_types, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_phys, setup, teardown),

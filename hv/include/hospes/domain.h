@@ -58,6 +58,8 @@ struct vcpu {
 	atomic_bool nmi_pending;	/* any CPU */
 	atomic_uint startup;		/* STARTUP_*, any CPU */
 
+	struct guest_memo memo[GUEST_MEMOS];	/* own; guest_access.c */
+
 	struct sched_vcpu sched;
 	struct vlapic lapic;
 

@@ -20,6 +20,18 @@ static inline bool gva_is_canonical(gva_t va)
 	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
 }
 
+/* A walk that a vCPU did lately; see guest_access.c. p2m lock. */
+#define GUEST_MEMOS 4u		/* per vCPU; a power of two */
+#define GUEST_MEMO_LEVELS 4u
+struct guest_memo {
+	uint64_t key;			/* page and access */
+	uint64_t cr3, mode;
+	uint64_t changes;		/* p2m.changes at that time, 0 = void */
+	uint8_t *page;			/* where the page is mapped */
+	uint64_t *slot[GUEST_MEMO_LEVELS];	/* entries on the way, the last repeated */
+	uint64_t pte[GUEST_MEMO_LEVELS];
+};
+
 /* 0 or -XEN_EFAULT. @v is the current vCPU. No lock at or above LOCK_P2M held. */
 int copy_from_guest(struct vcpu *v, void *dst, gva_t src, size_t len) __must_check;
 int copy_to_guest(struct vcpu *v, gva_t dst, const void *src, size_t len) __must_check;

@@ -39,6 +39,7 @@ struct p2m {
 	uint32_t tables;	/* page table pages in use; lock */
 	uint32_t tables_max;	/* the domain's limit for them */
 	gfn_t max_gfn;		/* highest ever mapped */
+	uint64_t changes;	/* how often an entry went or changed; write lock */
 	gfn_t teardown_gfn;	/* where p2m_teardown_step() goes on, */
 	mfn_t teardown_mfn;	/* and the frames it still holds references to */
 	uint64_t teardown_left;
@@ -83,33 +84,45 @@ static inline bool p2m_e_is_table(uint64_t e)
 }
 
 /*
+ * The entry, as it stands, that maps @gfn, 0 for a hole; with its size. Inline:
+ * a walk of guest page tables asks five times. Caller holds the lock.
+ */
+static inline uint64_t p2m_lookup(const struct p2m *p, gfn_t gfn, unsigned int *order)
+{
+	uint64_t e;
+
+	*order = 27;
+	if (unlikely(gfn.v >= P2M_MAX_GFN))
+		return 0;
+	e = p->root[gfn.v >> 27];
+	if (unlikely(!p2m_e_is_table(e)))
+		return e;
+	*order = PAGE_ORDER_1G;
+	e = p2m_e_table(e)[gfn.v >> 18 & 511];
+	if (!p2m_e_is_table(e))
+		return e;
+	*order = PAGE_ORDER_2M;
+	e = p2m_e_table(e)[gfn.v >> 9 & 511];
+	if (!p2m_e_is_table(e))
+		return e;
+	*order = PAGE_ORDER_4K;
+	return p2m_e_table(e)[gfn.v & 511];
+}
+
+/*
  * What is at @gfn. Caller holds the lock, either side. A hole's order tells
- * how much around @gfn is known to be empty. Inline: a walk of guest page
- * tables asks five times.
+ * how much around @gfn is known to be empty.
  */
 static inline struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 {
-	struct p2m_entry r = { INVALID_MFN, P2M_HOLE, 27 };
-	uint64_t e;
+	unsigned int order;
+	uint64_t e = p2m_lookup(p, gfn, &order);
 
-	if (unlikely(gfn.v >= P2M_MAX_GFN))
-		return r;
-	e = p->root[gfn.v >> 27];
-	if (likely(p2m_e_is_table(e))) {
-		r.order = PAGE_ORDER_1G;
-		e = p2m_e_table(e)[gfn.v >> 18 & 511];
-		if (p2m_e_is_table(e)) {
-			r.order = PAGE_ORDER_2M;
-			e = p2m_e_table(e)[gfn.v >> 9 & 511];
-			if (p2m_e_is_table(e)) {
-				r.order = PAGE_ORDER_4K;
-				e = p2m_e_table(e)[gfn.v & 511];
-			}
-		}
-	}
-	r.type = (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7);
-	r.mfn = MFN(((e & P2M_E_ADDR) >> PAGE_SHIFT) + (gfn.v & ((1ULL << r.order) - 1)));
-	return r;
+	return (struct p2m_entry){
+		.mfn = MFN(((e & P2M_E_ADDR) >> PAGE_SHIFT) + (gfn.v & ((1ULL << order) - 1))),
+		.type = (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7),
+		.order = (uint8_t)order,
+	};
 }
 
 /*
