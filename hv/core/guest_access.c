@@ -46,7 +46,7 @@
 #define WALK_RETRIES 16u
 #define AGAIN 1
 
-/* Where @gpa lies in our address space, or NULL where RAM is not, or not writable. */
+/* Where @gpa lies in our address space; NULL if not RAM, or not writable. */
 static inline uint8_t *gpa_va(const struct p2m *p, gpa_t gpa, bool write)
 {
 	uint64_t need = write ? P2M_E_W : P2M_E_P;
@@ -96,7 +96,9 @@ struct walk {
 
 static int walk_fault(struct walk *w, uint32_t why)
 {
-	w->pf_error = why | (w->access & WALK_WRITE ? PF_W : 0) | (w->access & WALK_USER ? PF_U : 0);
+	w->pf_error = why;
+	w->pf_error |= w->access & WALK_WRITE ? PF_W : 0;
+	w->pf_error |= w->access & WALK_USER ? PF_U : 0;
 	if ((w->access & WALK_EXEC) && (w->g.nx || w->g.smep))
 		w->pf_error |= PF_I;
 	return -XEN_EFAULT;
@@ -252,7 +254,7 @@ translate_anew(struct guest_memo *m, const struct p2m *p, const struct guest_pag
 /* Where the page of @va lies in our address space, or NULL. p2m lock held. */
 static inline uint8_t *translate(struct vcpu *v, gva_t va, unsigned int access)
 {
-	struct guest_memo *m = &v->memo[va >> PAGE_SHIFT & (GUEST_MEMOS - 1)];
+	struct guest_memo *m = &v->memo[(va >> PAGE_SHIFT ^ access) & (GUEST_MEMOS - 1)];
 	const struct p2m *p = &v->domain->p2m;
 	uint64_t key = (va & PAGE_MASK) | access;
 	struct guest_paging g;

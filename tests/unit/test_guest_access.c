@@ -182,6 +182,8 @@ static void test_reserved(void **state)
 	make_long(P | W);
 	put64(0x1000 + 256 * 8, 0x2000 | P | W | PS);
 	expect_fault(KERNEL + 0x3000, 0, 1 | 8);
+	put64(0x1000 + 256 * 8, P | W | PS);
+	expect_fault(KERNEL + 0x3000, 0, 1 | 8);
 	make_long(P | W);
 	put64(0x3000 + 5 * 8, 0xa02000 | P | W | PS);
 	expect_fault(KERNEL + 5 * 0x200000, WALK_WRITE, 1 | 2 | 8);
@@ -372,6 +374,7 @@ static void test_memo(void **state)
 	put64(0x3000 + 5 * 8, 0x200000 | P | W | PS);
 	for (unsigned int i = 0; i < 200; i++) {
 		unsigned int page = rng(8), change = rng(9);
+		gfn_t frame = GFN(change == 5 ? 0x200 + page : 3);
 		int want = 0, want_write = 0;
 
 		put64(0x4000 + 3 * 8, (0x200000 + page * PAGE_SIZE) | P | W | (rng(2) ? A | D : 0));
@@ -384,8 +387,7 @@ static void test_memo(void **state)
 		switch (change) {
 		case 0:		/* gone, or not writable, at some level */
 			want = want_write = -XEN_EFAULT;
-			put64(0x1000 + rng(3) * PAGE_SIZE + (rng(2) ? 256 * 8 : 0), 0);
-			put64(0x1000 + 256 * 8, 0);
+			put64((gpa_t[]){ 0x1800, 0x2000, 0x3000, 0x4018 }[rng(4)], 0);
 			break;
 		case 1:
 			want_write = -XEN_EFAULT;
@@ -406,7 +408,7 @@ static void test_memo(void **state)
 		case 5:		/* the frame behind it, or one of a table, goes */
 		case 6:
 			want = want_write = -XEN_EFAULT;
-			assert_int_equal(p2m_release_ram(dom, GFN(change == 5 ? 0x200 + page : 3)), 0);
+			assert_int_equal(p2m_release_ram(dom, frame), 0);
 			break;
 		case 7:		/* NX without NXE is reserved */
 			put64(0x4000 + 3 * 8, (0x200000 + page * PAGE_SIZE) | P | W | NX);
@@ -421,7 +423,7 @@ static void test_memo(void **state)
 		val = page;
 		assert_int_equal(copy_to_guest(vcpu, va, &val, 8), want_write);
 		if (change == 5 || change == 6) {
-			assert_int_equal(p2m_populate(dom, GFN(change == 5 ? 0x200 + page : 3), 0), 0);
+			assert_int_equal(p2m_populate(dom, frame, 0), 0);
 			put64(0x200008 + page * PAGE_SIZE, page);
 		}
 		make_long(P | W);
