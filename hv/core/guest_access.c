@@ -86,6 +86,11 @@ static inline bool set_bits(void *slot, uint64_t pte, uint64_t bits, bool wide)
 					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
+static inline bool is_long(const struct guest_paging *g)
+{
+	return (g->cr0 & CR0_PG) && (g->efer & EFER_LMA);
+}
+
 struct walk {
 	const struct p2m *p2m;
 	struct guest_paging g;
@@ -188,7 +193,7 @@ static int walk(struct walk *w, gva_t va, gpa_t *gpa)
 	int rc = AGAIN;
 
 	for (unsigned int i = 0; rc == AGAIN && i < WALK_RETRIES; i++) {
-		if (unlikely(!(w->g.efer & EFER_LMA)))
+		if (unlikely(!is_long(&w->g)))
 			rc = walk_old(w, (uint32_t)va, gpa);
 		else if (unlikely((uint64_t)((int64_t)(va << 16) >> 16) != va))
 			rc = walk_fault(w, 0);
@@ -241,7 +246,7 @@ translate_anew(struct guest_memo *m, const struct p2m *p, const struct guest_pag
 	if (walk(&w, key & PAGE_MASK, &gpa))
 		return NULL;
 	page = gpa_va(p, gpa, access & WALK_WRITE);
-	if (!page || !(g->efer & EFER_LMA))
+	if (!page || !is_long(g))
 		return page;
 	m->key = key;
 	m->cr3 = g->cr3;
