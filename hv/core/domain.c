@@ -191,7 +191,7 @@ static const struct {
 	{ p2m_part_init, p2m_destroy },
 	{ grants_init, gnttab_destroy },
 	{ vcpus_init, vcpus_fini },
-	{ events_init, NULL },		/* last, and ended by the teardown already */
+	{ events_init, evtchn_domain_free },
 };
 
 /* Undoes the first @nr parts. */

@@ -46,13 +46,12 @@ int64_t evtchnop_send(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_send *op = arg;
 	struct domain *d = v->domain;
-	struct evtchn *chn = evtchn_lookup(d, op->port);
+	struct evtchn *chn = evtchn_lock(d, op->port);
 	evtchn_notify_fn *notify = NULL;
 	int64_t err = 0;
 
 	if (!chn)
 		return -XEN_EINVAL;
-	spin_lock(&chn->lock);
 	if (chn->to.state == EVTCHNSTAT_interdomain)
 		evtchn_raise(chn->to.peer.domain, chn->to.peer.chn);
 	else if (chn->to.state == EVTCHNSTAT_ipi)
@@ -70,42 +69,37 @@ int64_t evtchnop_send(struct vcpu *v, struct hypercall *hc, void *arg)
 	return err;
 }
 
-void evtchn_notify_guest(struct domain *d, uint32_t port)
+/* Raises @port if it is (still) bound like that: it may have been closed and used anew. */
+static void raise_if(struct domain *d, uint32_t port, unsigned int state, uint32_t virq)
 {
-	struct evtchn *chn = evtchn_lookup(d, port);
+	struct evtchn *chn = evtchn_lock(d, port);
 
 	if (!chn)
 		return;
-	spin_lock(&chn->lock);
-	if (chn->to.state == EVTCHNSTAT_hypervisor)
+	if (chn->to.state == state && (state != EVTCHNSTAT_virq || chn->to.irq == virq))
 		evtchn_raise(d, chn);
 	spin_unlock(&chn->lock);
 }
 
+void evtchn_notify_guest(struct domain *d, uint32_t port)
+{
+	raise_if(d, port, EVTCHNSTAT_hypervisor, 0);
+}
+
 void evtchn_vcpu_virq(struct vcpu *v, uint32_t virq)
 {
-	uint32_t port = read_once(v->evtchn.virq_port[virq]);
-	struct evtchn *chn = port ? evtchn_lookup(v->domain, port) : NULL;
-
-	if (!chn)
-		return;
-	spin_lock(&chn->lock);
-	/* It may have been closed, and used anew, since we looked. */
-	if (chn->to.state == EVTCHNSTAT_virq && chn->to.irq == virq)
-		evtchn_raise(v->domain, chn);
-	spin_unlock(&chn->lock);
+	raise_if(v->domain, read_once(v->evtchn.virq_port[virq]), EVTCHNSTAT_virq, virq);
 }
 
 int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_unmask *op = arg;
 	struct domain *d = v->domain;
-	struct evtchn *chn = evtchn_lookup(d, op->port);
+	struct evtchn *chn = evtchn_lock(d, op->port);
 	struct evtchn_fifo *f;
 
 	if (!chn)
 		return -XEN_EINVAL;
-	spin_lock(&chn->lock);
 	f = evtchn_fifo(d);
 	if (chn->to.state && f)
 		evtchn_fifo_unmask(d, f, chn);
@@ -117,14 +111,14 @@ int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int evtchn_is_pending(struct domain *d, uint32_t port)
 {
-	struct evtchn *chn = evtchn_lookup(d, port);
+	struct evtchn *chn;
 	struct evtchn_fifo *f;
 	int pending = 0;
 
+	atomic_store(&d->evtchn.polled, true);
+	chn = evtchn_lock(d, port);
 	if (!chn)
 		return -XEN_EINVAL;
-	atomic_store(&d->evtchn.polled, true);
-	spin_lock(&chn->lock);
 	f = evtchn_fifo(d);
 	if (chn->to.state)
 		pending = f ? evtchn_fifo_is_pending(f, chn) : evtchn_2l_is_pending(d, chn);
@@ -436,11 +430,9 @@ int64_t evtchnop_status(struct vcpu *v, struct hypercall *hc, void *arg)
 
 	if (err)
 		return err;
-	chn = evtchn_lookup(d, op->port);
-	if (!chn) {
-		err = -XEN_EINVAL;
-	} else {
-		spin_lock(&chn->lock);
+	err = -XEN_EINVAL;
+	chn = evtchn_lock(d, op->port);
+	if (chn) {
 		err = fill_status(chn, op);
 		spin_unlock(&chn->lock);
 	}
@@ -459,14 +451,14 @@ static bool may_move(const struct evtchn_binding *to)
 int64_t evtchnop_bind_vcpu(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_bind_vcpu *op = arg;
-	struct evtchn *chn = evtchn_lookup(v->domain, op->port);
+	struct evtchn *chn;
 	int err = 0;
 
 	if (!domain_vcpu(v->domain, op->vcpu))
 		return -XEN_ENOENT;
+	chn = evtchn_lock(v->domain, op->port);
 	if (!chn)
 		return -XEN_EINVAL;
-	spin_lock(&chn->lock);
 	if (may_move(&chn->to))
 		write_once(chn->to.vcpu, (uint16_t)op->vcpu);
 	else
@@ -478,15 +470,14 @@ int64_t evtchnop_bind_vcpu(struct vcpu *v, struct hypercall *hc, void *arg)
 int64_t evtchnop_set_priority(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_set_priority *op = arg;
-	struct evtchn *chn = evtchn_lookup(v->domain, op->port);
+	struct evtchn *chn = evtchn_lock(v->domain, op->port);
 	int err = 0;
 
 	if (!chn)
 		return -XEN_EINVAL;
 	if (!evtchn_fifo(v->domain))
-		return -XEN_ENOSYS;
-	spin_lock(&chn->lock);
-	if (chn->to.state == EVTCHNSTAT_closed)
+		err = -XEN_ENOSYS;
+	else if (chn->to.state == EVTCHNSTAT_closed)
 		err = -XEN_EACCES;
 	else if (op->priority > EVTCHN_FIFO_PRIORITY_MIN)
 		err = -XEN_EINVAL;
@@ -558,7 +549,7 @@ int evtchn_domain_init(struct domain *d, uint32_t max_port)
 	e->buckets = hv_alloc(words * sizeof(e->buckets[0]));
 	e->free = hv_alloc(words * sizeof(e->free[0]));
 	if (!e->buckets || !e->free) {
-		evtchn_domain_destroy(d);
+		evtchn_domain_free(d);
 		return -XEN_ENOMEM;
 	}
 	for (uint32_t port = 1; port <= e->max_port; port++)
@@ -568,17 +559,24 @@ int evtchn_domain_init(struct domain *d, uint32_t max_port)
 
 void evtchn_domain_destroy(struct domain *d)
 {
-	struct evtchn_domain *e = &d->evtchn;
 	struct evtchn *chn;
 
+	/* Whoever binds a port of it from now on finds it dying. */
+	spin_lock(&d->evtchn.lock);
+	spin_unlock(&d->evtchn.lock);
 	for (uint32_t port = 1; (chn = evtchn_lookup(d, port)); port++)
 		(void)close_port(d, chn, false);
-	if (e->fifo)
-		evtchn_fifo_destroy(d, e->fifo);
-	e->fifo = NULL;
-	for (uint32_t i = 0; i < e->nr_ports / CHANNELS_PER_BUCKET; i++)
-		hv_free_pages(e->buckets[i], PAGE_ORDER_4K);
-	e->nr_ports = 0;
+	if (d->evtchn.fifo)
+		evtchn_fifo_destroy(d, d->evtchn.fifo);
+	d->evtchn.fifo = NULL;
+}
+
+void evtchn_domain_free(struct domain *d)
+{
+	struct evtchn_domain *e = &d->evtchn;
+
+	for (; e->nr_ports; e->nr_ports -= CHANNELS_PER_BUCKET)
+		hv_free_pages(e->buckets[e->nr_ports / CHANNELS_PER_BUCKET - 1], PAGE_ORDER_4K);
 	hv_free(e->buckets);
 	hv_free(e->free);
 	e->buckets = NULL;

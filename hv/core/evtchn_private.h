@@ -53,6 +53,16 @@ static inline struct evtchn *evtchn_lookup(const struct domain *d, uint32_t port
 	return &d->evtchn.buckets[port / CHANNELS_PER_BUCKET][port % CHANNELS_PER_BUCKET];
 }
 
+/* As above, with its lock. */
+static inline struct evtchn *evtchn_lock(const struct domain *d, uint32_t port)
+{
+	struct evtchn *chn = evtchn_lookup(d, port);
+
+	if (likely(chn))
+		spin_lock(&chn->lock);
+	return chn;
+}
+
 /* The event is visible in the guest's words: now the byte, then the interrupt. */
 static inline void evtchn_mark_upcall(struct vcpu *v)
 {

@@ -74,6 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		one(data);
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
 		evtchn_domain_destroy(&fake.dom[i]);
+	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
+		evtchn_domain_free(&fake.dom[i]);
 	fake_core_fini();
 	return 0;
 }

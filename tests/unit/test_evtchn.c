@@ -30,10 +30,16 @@ static int setup(void **state)
 	return 0;
 }
 
+static void end(struct domain *d)
+{
+	evtchn_domain_destroy(d);
+	evtchn_domain_free(d);
+}
+
 static int teardown(void **state)
 {
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
-		evtchn_domain_destroy(&fake.dom[i]);
+		end(&fake.dom[i]);
 	fake_core_fini();
 	return 0;
 }
@@ -330,7 +336,7 @@ static void test_limits(void **state)
 
 	/* Loopback, a full table, and the biggest one: 4096 ports without FIFO. */
 	assert_int_equal(bind_interdomain(d1, DOMID_SELF, 5), -XEN_ENOSPC);
-	evtchn_domain_destroy(d2);
+	end(d2);
 	assert_int_equal(evtchn_domain_init(d2, UINT32_MAX), 0);
 	while (port >= 0)
 		port = alloc_unbound(d2, 1);
@@ -586,7 +592,7 @@ static void test_allocations_fail(void **state)
 	page_fail_after = 1;
 	assert_int_equal(bind_ipi(d1, 1), -XEN_ENOMEM);
 	assert_int_equal(bind_ipi(d1, 1), 1);
-	evtchn_domain_destroy(d2);
+	end(d2);
 	for (n = 1; n <= 2; n++) {
 		page_fail_after = n;
 		assert_int_equal(evtchn_domain_init(d2, 1023), -XEN_ENOMEM);
@@ -838,7 +844,7 @@ static void test_model(void **state)
 	memset(heads, 0, sizeof(heads));
 	fake.preempt_every = 2;
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
-		evtchn_domain_destroy(&fake.dom[i]);
+		end(&fake.dom[i]);
 		assert_int_equal(evtchn_domain_init(&fake.dom[i], MODEL_PORTS), 0);
 		if (i)
 			use_fifo(&fake.dom[i]);

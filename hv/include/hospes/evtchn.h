@@ -48,7 +48,10 @@ struct evtchn_vcpu {
 
 /* @max_port: highest usable port. -XEN_ENOMEM. */
 int evtchn_domain_init(struct domain *d, uint32_t max_port) __must_check;
-void evtchn_domain_destroy(struct domain *d);	/* closes everything, any state */
+/* Closes everything; for a dying domain that runs no more. Others may still look. */
+void evtchn_domain_destroy(struct domain *d);
+/* Nobody refers to the domain any more. */
+void evtchn_domain_free(struct domain *d);
 void evtchn_vcpu_init(struct vcpu *v);
 
 /* Raises a virtual interrupt; unbound ones are dropped. Global ones: on vCPU 0. */
