@@ -313,6 +313,14 @@ int guest_fetch(struct vcpu *v, gva_t va, uint8_t *buf, size_t len, size_t *got)
 	return *got == len ? 0 : -XEN_EFAULT;
 }
 
+const uint8_t *guest_code(struct vcpu *v, gva_t va, size_t *avail)
+{
+	const uint8_t *page = translate(v, va, WALK_DONE);
+
+	*avail = PAGE_SIZE - (va & ~PAGE_MASK);
+	return page ? page + (va & ~PAGE_MASK) : NULL;
+}
+
 static int copy_phys(struct domain *d, gpa_t gpa, uint8_t *buf, size_t len, bool write)
 {
 	int rc = 0;

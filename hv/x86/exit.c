@@ -53,42 +53,13 @@ static void advance(struct vcpu *v, unsigned int len)
 
 /* --- Instruction bytes -------------------------------------------------- */
 
-/* The guest's code at @ip and how many bytes of it lie in its page. p2m read lock held. */
-static const uint8_t *code_at(struct vcpu *v, gva_t ip, size_t *avail)
-{
-	struct p2m_entry e;
-	uint32_t pf_error;
-	gpa_t gpa;
-
-	*avail = 0;
-	/* With a supervisor's rights to read: the CPU has checked the fetch itself. */
-	if (guest_walk(v, ip, 0, &gpa, &pf_error))
-		return NULL;
-	e = p2m_get(&v->domain->p2m, gpa_to_gfn(gpa));
-	if (!p2m_is_ram(e.type))
-		return NULL;
-	*avail = PAGE_SIZE - (gpa & ~PAGE_MASK);
-	return (const uint8_t *)mfn_to_virt(e.mfn) + (gpa & ~PAGE_MASK);
-}
-
 /* Copies what can be read at @ip, across a page boundary too. */
 static size_t fetch(struct vcpu *v, gva_t ip, uint8_t buf[INSN_MAX_LEN])
 {
-	size_t done = 0;
+	size_t got;
 
-	read_lock(&v->domain->p2m.lock);
-	while (done < INSN_MAX_LEN) {
-		size_t avail;
-		const uint8_t *code = code_at(v, ip + done, &avail);
-
-		if (!code)
-			break;
-		avail = MIN(avail, INSN_MAX_LEN - done);
-		memcpy(buf + done, code, avail);
-		done += avail;
-	}
-	read_unlock(&v->domain->p2m.lock);
-	return done;
+	(void)!guest_fetch(v, ip, buf, INSN_MAX_LEN, &got);
+	return got;
 }
 
 static unsigned int length_slow(struct vcpu *v, enum insn_mode mode, gva_t ip, enum insn_op op)
@@ -117,7 +88,7 @@ static unsigned int exit_length(struct vcpu *v, const struct vm_exit *exit, enum
 		return exit->insn_len;
 	mode = cpu->get_code(v, &ip);
 	read_lock(&v->domain->p2m.lock);
-	code = code_at(v, ip, &avail);
+	code = guest_code(v, ip, &avail);
 	if (likely(code))
 		len = insn_length_fast(code, avail, op);
 	read_unlock(&v->domain->p2m.lock);

@@ -449,6 +449,11 @@ static void test_fetch(void **state)
 	assert_int_equal(get64(0x4000 + 3 * 8), 0x200000 | P | NX);
 	assert_int_equal(guest_fetch(vcpu, KERNEL + 0x4000, buf, 15, &got), -XEN_EFAULT);
 	assert_int_equal(got, 0);
+	read_lock(&dom->p2m.lock);
+	assert_ptr_equal(guest_code(vcpu, KERNEL + 0x3ff8, &got), at(0x200ff8));
+	assert_int_equal(got, 8);
+	assert_null(guest_code(vcpu, KERNEL + 0x4000, &got));
+	read_unlock(&dom->p2m.lock);
 	mode(PG | WP | 1, 0, 0, 0x1000);
 	put32(0x1000, 0x2000 | P);
 	put32(0x2000 + 12, 0x200000 | P);

@@ -43,6 +43,12 @@ int copy_to_guest(struct vcpu *v, gva_t dst, const void *src, size_t len) __must
  */
 int guest_fetch(struct vcpu *v, gva_t va, uint8_t *buf, size_t len, size_t *got) __must_check;
 
+/*
+ * The same without a copy: how many bytes of the page *avail are there, or NULL.
+ * Caller holds the p2m read lock for as long as it looks at them.
+ */
+const uint8_t *guest_code(struct vcpu *v, gva_t va, size_t *avail);
+
 /* Guest physical, any domain, may cross pages. 0 or -XEN_EFAULT. */
 int guest_phys_read(struct domain *d, gpa_t src, void *dst, size_t len) __must_check;
 int guest_phys_write(struct domain *d, gpa_t dst, const void *src, size_t len) __must_check;
