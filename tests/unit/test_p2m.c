@@ -211,6 +211,11 @@ static void test_big(void **state)
 	for (unsigned int i = 512; i-- > 0;)
 		assert_int_equal(set((1 << 18) + i * 512, 9, MMIO_MFN + i * 512, P2M_MMIO), 0);
 	expect(1 << 18, P2M_MMIO, MMIO_MFN, 18);
+	/* Contiguous, but not aligned: no big mapping. */
+	for (unsigned int i = 0; i < 512; i++)
+		assert_int_equal(set(512 + i, 0, MMIO_MFN + 256 + i, P2M_MMIO), 0);
+	expect(512 + 77, P2M_MMIO, MMIO_MFN + 256 + 77, 0);
+	assert_int_equal(set(512, 9, 0, P2M_HOLE), 0);
 	/* A hole of odd size. */
 	assert_int_equal(set((1 << 18) + 4096, 12, 0, P2M_HOLE), 0);
 	expect((1 << 18) + 4096, P2M_HOLE, 0, 9);
