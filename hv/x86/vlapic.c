@@ -110,7 +110,8 @@ static int highest(const atomic_ulong words[4])
 static void set_in_service(struct vlapic *l, unsigned int vector, bool on)
 {
 	atomic_ulong *word = &l->isr[vector >> 6];
-	uint64_t bit = 1ULL << (vector & 63), old = atomic_load_explicit(word, memory_order_relaxed);
+	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
+	uint64_t bit = 1ULL << (vector & 63);
 
 	atomic_store_explicit(word, on ? old | bit : old & ~bit, memory_order_relaxed);
 }
