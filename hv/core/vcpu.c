@@ -207,6 +207,7 @@ int vcpu_create(struct domain *d, unsigned int id)
 	rc = cpu->vcpu_init(v);
 	if (rc)
 		goto err_alloc;
+	msr_vcpu_init(v);
 	vlapic_init(v);
 	vcpu_timers_init(v);
 	evtchn_vcpu_init(v);
