@@ -73,8 +73,7 @@ void guest_main(void)
 	zero_leaf(max + 1);
 	zero_leaf(0x3fffffff);
 	zero_leaf(0x40000006);
-	if (!on_hospes)
-		zero_leaf(0x40000100);
+	zero_leaf(0x40000100);
 	zero_leaf(0x4000ff00);
 	cpuid(0x80000000, 0, r);
 	zero_leaf(r[0] + 1);

@@ -20,6 +20,7 @@
 #include <xen/features.h>
 #include <xen/grant_table.h>
 #include <xen/hvm/hvm_op.h>
+#include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
 #include <xen/memory.h>
 #include <xen/sched.h>
@@ -34,6 +35,7 @@ typedef uint8_t u8;
 typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
+typedef int16_t s16;
 typedef int64_t s64;
 
 #define PAGE_SIZE 4096ul
@@ -231,6 +233,7 @@ static inline long hypercall(unsigned int nr, u64 a1, u64 a2, u64 a3, u64 a4, u6
 }
 
 #define PTR(p) ((u64)(uintptr_t)(p))
+#define BAD_PTR ((void *)0x8000000000000000)	/* NULL is memory here */
 
 static inline long hcall2(unsigned int nr, u64 a1, u64 a2)
 {
@@ -274,7 +277,6 @@ static inline long grant_op(unsigned int cmd, void *array, unsigned int count)
 
 /* ---- xen.c: shared info, events, memory, time ---- */
 extern bool on_xen;			/* a hypervisor with this ABI answers */
-extern bool on_hospes;			/* and it is ours */
 extern struct hvm_start_info *start_info;
 extern u8 shared_page[];			/* mapped by shared_info_map() */
 #define shinfo ((struct shared_info *)shared_page)

@@ -33,7 +33,7 @@ struct cpu cpus[MAX_CPUS];
 trap_handler trap_handlers[256];
 struct hvm_start_info *start_info;
 bool manual_eoi;
-bool on_xen, on_hospes;
+bool on_xen;
 
 static struct gate idt[256] __attribute__((aligned(16)));
 static struct tss tss[MAX_CPUS];
@@ -417,8 +417,6 @@ static void hypervisor_find(void)
 		hypercall_insn[2] = (char)0xc1;
 	cpuid(0x40000000, 0, r);
 	on_xen = r[1] == 0x566e6558 && r[2] == 0x65584d4d && r[3] == 0x4d4d566e;
-	cpuid(0x40000100, 0, r);
-	on_hospes = r[1] == 0x70736f48;		/* "Hosp" */
 }
 
 static void console_find(void)
