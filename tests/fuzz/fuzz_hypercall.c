@@ -94,10 +94,14 @@ static void run(void)
 		guest_map_grants(guest_new(id, VCPUS, id == DOMAINS), GRANTS_AT, DOMAINS);
 	while (next < end) {
 		struct vcpu *v = guest_next();
+		uint8_t what = byte();
 
-		outside(byte());
-		if (v == guest_next() && v)
-			call(v);
+		outside(what & 127);
+		if (v != guest_next() || !v)
+			continue;
+		/* Something else may be due, so that long calls stop early. */
+		atomic_store(&port_this_pcpu()->softirqs, what >> 7);
+		call(v);
 	}
 	for (uint8_t i = 0; i < DOMAINS; i++)
 		outside(i);
