@@ -72,10 +72,7 @@ static int16_t copy_one(struct domain *d, const struct gnttab_copy *op)
 		uint8_t *from = (uint8_t *)mfn_to_virt(page_to_mfn(src.use.page)) +
 				op->source.offset;
 
-		if (src.use.page == dst.use.page)
-			memmove(to, from, op->len);
-		else
-			memcpy(to, from, op->len);
+		memmove(to, from, op->len);	/* it may be one page */
 		close_side(&dst, &op->dest, true);
 	}
 	close_side(&src, &op->source, false);
