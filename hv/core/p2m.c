@@ -66,8 +66,11 @@ static uint16_t *used(const uint64_t *table)
 
 static uint64_t *table_alloc(struct p2m *p)
 {
-	uint64_t *table = p->tables < p->tables_max ? hv_alloc_pages(0) : NULL;
+	uint64_t *table = p->spare;
 
+	p->spare = NULL;
+	if (!table && p->tables < p->tables_max)
+		table = hv_alloc_pages(0);
 	if (table)
 		p->tables++;
 	return table;
@@ -177,7 +180,13 @@ static void prune(struct domain *d, uint64_t **path, uint64_t *table, unsigned i
 		store(slot, 0);
 		--*used(parent);
 		p2m_flush(d);
-		table_free(&d->p2m, table);
+		/* It is all zeros: the next mapping nearby need not scrub one. */
+		if (!d->p2m.spare) {
+			d->p2m.spare = table;
+			d->p2m.tables--;
+		} else {
+			table_free(&d->p2m, table);
+		}
 		table = parent;
 	}
 }
@@ -362,6 +371,9 @@ void p2m_destroy(struct domain *d)
 	if (p->root)
 		tree_free(p, p->root, TOP_LEVEL);
 	p->root = NULL;
+	if (p->spare)
+		hv_free_pages(p->spare, 0);
+	p->spare = NULL;
 }
 
 void p2m_put_entry(struct p2m_entry e)

@@ -36,6 +36,7 @@ struct p2m {
 	struct rwlock lock;
 	uint64_t *root;		/* owned; top level table */
 	uint64_t root_paddr;
+	uint64_t *spare;	/* owned; an empty table kept for the next one; lock */
 	uint32_t tables;	/* page table pages in use; lock */
 	uint32_t tables_max;	/* the domain's limit for them */
 	gfn_t max_gfn;		/* highest ever mapped */
