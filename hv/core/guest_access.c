@@ -79,10 +79,11 @@ static inline bool set_bits(void *slot, uint64_t pte, uint64_t bits, bool wide)
 
 	if (likely((pte & bits) == bits))
 		return true;
+	bits |= pte;
 	if (wide)
-		return __atomic_compare_exchange_n((uint64_t *)slot, &pte, pte | bits, false,
+		return __atomic_compare_exchange_n((uint64_t *)slot, &pte, bits, false,
 						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-	return __atomic_compare_exchange_n((uint32_t *)slot, &narrow, narrow | (uint32_t)bits, false,
+	return __atomic_compare_exchange_n((uint32_t *)slot, &narrow, (uint32_t)bits, false,
 					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
