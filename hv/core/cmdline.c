@@ -25,7 +25,6 @@ const struct option hv_option_table[] = {
 	OPT(noreboot, OPT_FLAG, 0, 0, NULL, "halt after a panic"),
 	OPT(sync_console, OPT_FLAG, 0, 0, NULL, "wait for every character sent"),
 	OPT(scrub, OPT_CHOICE, 0, 0, "lazy|boot", "when free memory is cleared"),
-	OPT(watchdog, OPT_UINT, 0, 3600, NULL, "seconds until a stuck CPU is reported, 0: never"),
 };
 
 const size_t hv_option_count = ARRAY_SIZE(hv_option_table);

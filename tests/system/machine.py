@@ -53,7 +53,9 @@ class Machine:
                  name='machine'):
         args = ['qemu-system-x86_64', '-M', 'q35,accel=tcg', '-cpu', cpu, '-smp', str(smp),
                 '-m', str(mem), '-display', 'none', '-serial', 'stdio', '-monitor', 'none',
-                '-no-reboot', '-nodefaults', '-kernel', kernel]
+                '-no-reboot', '-nodefaults']
+        if kernel:             # otherwise it boots from what extra brings
+            args += ['-kernel', kernel]
         if append:
             args += ['-append', append]
         if modules:

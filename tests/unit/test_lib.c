@@ -25,8 +25,8 @@ size_t hv_strlen(const char *s);
 size_t hv_strnlen(const char *s, size_t max);
 int hv_strcmp(const char *a, const char *b);
 int hv_strncmp(const char *a, const char *b, size_t n);
-#include "core/mem.c"
 #include "core/str.c"
+#include "port/metal/mem.c"
 #undef memcpy
 #undef memmove
 #undef memset

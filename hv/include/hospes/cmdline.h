@@ -65,7 +65,6 @@ struct hv_options {
 	uint32_t loglevel;	/* 0 errors, 1 warnings, 2 information, 3 and more everything */
 	uint32_t cpus;		/* physical CPUs to use at most */
 	uint32_t baud;
-	uint32_t watchdog;	/* seconds, 0 for off */
 	uint8_t console;	/* enum hv_console */
 	uint8_t scrub;		/* enum hv_scrub */
 	bool noreboot;

@@ -11,7 +11,7 @@
 
 #include "hospes/types.h"
 
-/* As in ISO C. In hosted builds libc provides them (core/mem.c, core/str.c are left out). */
+/* As in ISO C. Hosted builds take them from libc: core/str.c and the port's mem.c are left out. */
 void *memcpy(void *restrict dst, const void *restrict src, size_t n);
 void *memmove(void *dst, const void *src, size_t n);
 void *memset(void *dst, int c, size_t n);

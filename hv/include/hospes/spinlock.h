@@ -29,7 +29,6 @@ enum lock_level {
 	LOCK_TIMER = 65,	/* timer queue of one CPU */
 	LOCK_HEAP = 70,		/* page allocator and small allocations */
 	LOCK_MUX = 80,		/* guest consoles on the serial line */
-	LOCK_CONSOLE = 90,	/* console output; never held across anything */
 };
 
 struct spinlock {

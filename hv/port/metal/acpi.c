@@ -24,6 +24,7 @@ struct __packed header {
 struct table {
 	const uint8_t *bytes;
 	uint32_t length;
+	phys_map_fn map;	/* for the tables it leads to */
 };
 
 /* Little-endian fields at any alignment; 0 outside of the table. */
@@ -52,6 +53,7 @@ static bool open_table(struct table *t, paddr_t at, phys_map_fn map)
 	if (!at || !phys_read(map, at, &h, sizeof(h)) || h.length < HEADER_SIZE ||
 	    h.length > TABLE_MAX)
 		return false;
+	t->map = map;
 	t->length = h.length;
 	t->bytes = map(at, h.length);
 	return t->bytes && sums_to_zero(t->bytes, h.length);
@@ -85,21 +87,22 @@ static bool read_rsdp(struct rsdp *r, paddr_t at, phys_map_fn map)
 	return true;
 }
 
+static bool scan_rsdp(struct rsdp *r, paddr_t start, paddr_t end, phys_map_fn map)
+{
+	while (start < end && !read_rsdp(r, start, map))
+		start += 16;
+	return start < end;
+}
+
 static bool find_rsdp(struct rsdp *r, phys_map_fn map)
 {
-	uint16_t ebda = 0;
+	paddr_t ebda = 0;
 
-	if (phys_read(map, 0x40e, &ebda, sizeof(ebda)) && ebda) {
-		for (paddr_t at = (paddr_t)ebda << 4, end = at + 1024; at < end; at += 16) {
-			if (read_rsdp(r, at, map))
-				return true;
-		}
-	}
-	for (paddr_t at = 0xe0000; at < 0x100000; at += 16) {
-		if (read_rsdp(r, at, map))
-			return true;
-	}
-	return false;
+	/* The extended BIOS data area, where there is one, and the BIOS. */
+	if (phys_read(map, 0x40e, &ebda, 2) && ebda &&
+	    scan_rsdp(r, ebda << 4, (ebda << 4) + 1024, map))
+		return true;
+	return scan_rsdp(r, 0xe0000, 0x100000, map);
 }
 
 /* --- MADT ---------------------------------------------------------------- */
@@ -158,13 +161,12 @@ static void madt_entry(struct acpi_info *a, const struct table *t)
 	}
 }
 
-static void parse_madt(struct acpi_info *a, const struct table *t, phys_map_fn map)
+static void parse_madt(struct acpi_info *a, const struct table *t)
 {
-	(void)map;
 	if (field(t, HEADER_SIZE, 4))
 		a->lapic = field(t, HEADER_SIZE, 4);
 	for (uint32_t off = HEADER_SIZE + 8; range_within(off, 2, t->length);) {
-		struct table e = { t->bytes + off, t->bytes[off + 1] };
+		struct table e = { t->bytes + off, t->bytes[off + 1], t->map };
 
 		if (e.length < 2 || !range_within(off, e.length, t->length))
 			break;
@@ -214,7 +216,7 @@ static void parse_dsdt(struct acpi_info *a, const struct table *t)
 	}
 }
 
-static void parse_fadt(struct acpi_info *a, const struct table *t, phys_map_fn map)
+static void parse_fadt(struct acpi_info *a, const struct table *t)
 {
 	struct table dsdt;
 	uint32_t flags = (uint32_t)field(t, 112, 4);
@@ -228,28 +230,27 @@ static void parse_fadt(struct acpi_info *a, const struct table *t, phys_map_fn m
 		a->reset_port = gas_port(t, 116);
 		a->reset_value = (uint8_t)field(t, 128, 1);
 	}
-	if (open_table(&dsdt, field(t, 140, 8), map) || open_table(&dsdt, field(t, 40, 4), map))
+	if (open_table(&dsdt, field(t, 140, 8), t->map) ||
+	    open_table(&dsdt, field(t, 40, 4), t->map))
 		parse_dsdt(a, &dsdt);
 }
 
-static void parse_hpet(struct acpi_info *a, const struct table *t, phys_map_fn map)
+static void parse_hpet(struct acpi_info *a, const struct table *t)
 {
-	(void)map;
 	if (field(t, 40, 1) == 0)		/* in memory space */
 		a->hpet = field(t, 44, 8);
 }
 
 static const struct {
 	char signature[5];
-	void (*parse)(struct acpi_info *a, const struct table *t, phys_map_fn map);
+	void (*parse)(struct acpi_info *a, const struct table *t);
 } parsers[] = {
 	{ "APIC", parse_madt },
 	{ "FACP", parse_fadt },
 	{ "HPET", parse_hpet },
 };
 
-static void parse_root(struct acpi_info *a, const struct table *root, unsigned int entry,
-		       phys_map_fn map)
+static void parse_root(struct acpi_info *a, const struct table *root, unsigned int entry)
 {
 	bool seen[ARRAY_SIZE(parsers)] = { false };
 	struct table t;
@@ -258,14 +259,14 @@ static void parse_root(struct acpi_info *a, const struct table *root, unsigned i
 		paddr_t at = field(root, off, entry);
 		char signature[4];
 
-		if (!at || !phys_read(map, at, signature, sizeof(signature)))
+		if (!at || !phys_read(root->map, at, signature, sizeof(signature)))
 			continue;
 		for (unsigned int i = 0; i < ARRAY_SIZE(parsers); i++) {
 			if (seen[i] || memcmp(signature, parsers[i].signature, 4) ||
-			    !open_table(&t, at, map))
+			    !open_table(&t, at, root->map))
 				continue;
 			seen[i] = true;
-			parsers[i].parse(a, &t, map);
+			parsers[i].parse(a, &t);
 		}
 	}
 }
@@ -283,9 +284,9 @@ int acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map)
 	if (!(rsdp && read_rsdp(&r, rsdp, map)) && !find_rsdp(&r, map))
 		rc = -XEN_ENODEV;
 	else if (open_table(&root, r.xsdt, map))
-		parse_root(a, &root, 8, map);
+		parse_root(a, &root, 8);
 	else if (open_table(&root, r.rsdt, map))
-		parse_root(a, &root, 4, map);
+		parse_root(a, &root, 4);
 	else
 		rc = -XEN_ENODEV;
 	if (!a->nr_ioapics)

@@ -6,8 +6,6 @@
 
 #include "hospes/abi.h"
 
-#define MB1_MAGIC 0x2badb002u
-#define MB2_MAGIC 0x36d76289u
 #define TYPE_RAM 1u
 #define MAX_ENTRIES 4096u	/* no table is as long; bounds what a broken one costs */
 
@@ -116,17 +114,16 @@ static void add_module(struct boot_data *b, paddr_t start, uint64_t size, paddr_
 	b->info.nr_modules++;
 }
 
-/* Firmware lists RAM first in pass 0; in pass 1 everything else wins over it. */
-static void add_memory(struct boot_data *b, unsigned int pass, uint64_t start, uint64_t len,
-		       uint32_t type)
+/* RAM counts in the first pass; in the second everything else wins over it. */
+static void add_memory(struct boot_data *b, uint64_t start, uint64_t len, uint32_t type)
 {
 	uint64_t end;
 
 	if (add_overflows(start, len, &end))
 		end = UINT64_MAX;
-	if (pass == 0 && type == TYPE_RAM)
+	if (b->pass == 0 && type == TYPE_RAM)
 		ranges_add(&b->ram, start, end);
-	else if (pass == 1 && type != TYPE_RAM)
+	else if (b->pass == 1 && type != TYPE_RAM)
 		ranges_sub(&b->ram, start, end);
 }
 
@@ -141,8 +138,7 @@ struct mb1_info {
 #define MB1_MODULES	0x08u
 #define MB1_MEMORY_MAP	0x40u
 
-static void mb1_memory(struct boot_data *b, unsigned int pass, const struct mb1_info *i,
-		       phys_map_fn map)
+static void mb1_memory(struct boot_data *b, const struct mb1_info *i, phys_map_fn map)
 {
 	struct __packed { uint32_t size; uint64_t start, len; uint32_t type; } e;
 	uint64_t off = 0;
@@ -151,7 +147,7 @@ static void mb1_memory(struct boot_data *b, unsigned int pass, const struct mb1_
 	     n++) {
 		if (!phys_read(map, i->mmap_addr + off, &e, sizeof(e)))
 			break;
-		add_memory(b, pass, e.start, e.len, e.type);
+		add_memory(b, e.start, e.len, e.type);
 		off += (uint64_t)e.size + sizeof(e.size);
 	}
 }
@@ -163,7 +159,6 @@ static int mb1_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
 
 	if (!phys_read(map, info, &i, sizeof(i)) || !(i.flags & MB1_MEMORY_MAP))
 		return -XEN_EINVAL;
-	b->protocol = "multiboot 1";
 	b->info.cmdline = copy_text(b, i.flags & MB1_CMDLINE ? i.cmdline : 0, map);
 	if (!(i.flags & MB1_MODULES))
 		i.mods_count = 0;
@@ -173,8 +168,7 @@ static int mb1_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
 		if (m.start <= m.end)
 			add_module(b, m.start, m.end - m.start, m.text, map);
 	}
-	mb1_memory(b, 0, &i, map);
-	mb1_memory(b, 1, &i, map);
+	mb1_memory(b, &i, map);
 	return 0;
 }
 
@@ -194,13 +188,10 @@ static void mb2_memory(struct boot_data *b, paddr_t tag, uint32_t size, phys_map
 
 	if (!phys_read(map, tag, &h, sizeof(h)) || h.entry_size < sizeof(e))
 		return;
-	for (unsigned int pass = 0; pass < 2; pass++) {
-		for (uint64_t off = sizeof(h); range_within(off, sizeof(e), size);
-		     off += h.entry_size) {
-			if (!phys_read(map, tag + off, &e, sizeof(e)))
-				break;
-			add_memory(b, pass, e.start, e.len, e.type);
-		}
+	for (uint64_t off = sizeof(h); range_within(off, sizeof(e), size); off += h.entry_size) {
+		if (!phys_read(map, tag + off, &e, sizeof(e)))
+			break;
+		add_memory(b, e.start, e.len, e.type);
 	}
 }
 
@@ -239,7 +230,6 @@ static int mb2_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
 
 	if (!phys_read(map, info, &h, sizeof(h)))
 		return -XEN_EINVAL;
-	b->protocol = "multiboot 2";
 	for (uint64_t off = sizeof(h); range_within(off, sizeof(t), h.size);
 	     off += ALIGN_UP((uint64_t)t.size, 8)) {
 		if (!phys_read(map, info + off, &t, sizeof(t)) || t.type == MB2_END ||
@@ -261,7 +251,6 @@ static int pvh_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
 	if (!phys_read(map, info, &i, sizeof(i)) || i.magic != XEN_HVM_START_MAGIC_VALUE ||
 	    i.version < 1)
 		return -XEN_EINVAL;
-	b->protocol = "PVH";
 	b->info.cmdline = copy_text(b, i.cmdline_paddr, map);
 	b->rsdp = i.rsdp_paddr;
 	for (uint32_t n = 0; n < MIN(i.nr_modules, MAX_ENTRIES); n++) {
@@ -269,12 +258,10 @@ static int pvh_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
 			break;
 		add_module(b, m.paddr, m.size, m.cmdline_paddr, map);
 	}
-	for (unsigned int pass = 0; pass < 2; pass++) {
-		for (uint32_t n = 0; n < MIN(i.memmap_entries, MAX_ENTRIES); n++) {
-			if (!phys_read(map, i.memmap_paddr + n * sizeof(e), &e, sizeof(e)))
-				break;
-			add_memory(b, pass, e.addr, e.size, e.type);
-		}
+	for (uint32_t n = 0; n < MIN(i.memmap_entries, MAX_ENTRIES); n++) {
+		if (!phys_read(map, i.memmap_paddr + n * sizeof(e), &e, sizeof(e)))
+			break;
+		add_memory(b, e.addr, e.size, e.type);
 	}
 	return 0;
 }
@@ -295,21 +282,35 @@ static void check_modules(struct boot_data *b, paddr_t image, paddr_t image_end)
 	b->info.nr_modules = kept;
 }
 
+static const struct protocol {
+	uint32_t magic;
+	int (*parse)(struct boot_data *b, paddr_t info, phys_map_fn map);
+	const char *name;
+} protocols[] = {
+	{ 0x2badb002, mb1_parse, "multiboot 1" },
+	{ 0x36d76289, mb2_parse, "multiboot 2" },
+	{ XEN_HVM_START_MAGIC_VALUE, pvh_parse, "PVH" },
+};
+
 int boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, phys_map_fn map, paddr_t image,
 	       paddr_t image_end)
 {
-	int rc = -XEN_EINVAL;
+	const struct protocol *p = protocols;
+	int rc = 0;
 
 	memset(b, 0, sizeof(*b));
 	b->info.cmdline = "";
-	if (magic == MB1_MAGIC)
-		rc = mb1_parse(b, info, map);
-	else if (magic == MB2_MAGIC)
-		rc = mb2_parse(b, info, map);
-	else if (magic == XEN_HVM_START_MAGIC_VALUE)
-		rc = pvh_parse(b, info, map);
-	if (!rc && !b->ram.nr)
-		rc = -XEN_EINVAL;
+	for (; p->magic != magic; p++) {
+		if (p == &protocols[ARRAY_SIZE(protocols) - 1])
+			return -XEN_EINVAL;
+	}
+	b->protocol = p->name;
+	for (; !rc && b->pass < 2; b->pass++) {
+		b->info.nr_modules = 0;
+		b->dropped = 0;
+		b->text_used = 0;
+		rc = p->parse(b, info, map);
+	}
 	check_modules(b, image, image_end);
-	return rc;
+	return rc || b->ram.nr ? rc : -XEN_EINVAL;
 }

@@ -62,6 +62,7 @@ struct boot_data {
 	paddr_t rsdp;		/* 0: not told */
 	struct range_list ram;	/* less everything the memory map calls otherwise */
 	unsigned int dropped;	/* modules that were outside of RAM or too many */
+	unsigned int pass;
 	size_t text_used;
 	char text[BOOT_TEXT_MAX];
 };

@@ -56,13 +56,9 @@ start32:
 	movl	$PA(boot_pdpt) + 3, PA(boot_pml4) + 256 * 8
 	movl	$PA(high_pdpt) + 3, PA(boot_pml4) + 511 * 8
 	movl	$PA(boot_pd) + 3, PA(high_pdpt) + 510 * 8
-	mov	$PA(boot_pd) + 3, %eax
-	xor	%ecx, %ecx
-1:	mov	%eax, PA(boot_pdpt)(, %ecx, 8)
-	add	$0x1000, %eax
-	inc	%ecx
-	cmp	$4, %ecx
-	jb	1b
+	.irp	i, 0, 1, 2, 3
+	movl	$PA(boot_pd) + \i * 0x1000 + 3, PA(boot_pdpt) + \i * 8
+	.endr
 	mov	$0x83, %eax		/* present, writable, 2 MiB */
 	xor	%ecx, %ecx
 1:	mov	%eax, PA(boot_pd)(, %ecx, 8)
@@ -159,18 +155,10 @@ run_on_stack:
 	.asciz	"Xen"
 	.quad	PA(start_pvh)
 
-	.bss
-	.balign 4096
-	.globl	boot_pml4, boot_stack
-boot_pml4:
-	.skip	4096
-boot_pdpt:
-	.skip	4096
-high_pdpt:
-	.skip	4096
-boot_pd:
-	.skip	4 * 4096
-boot_stack:
-	.skip	BOOT_STACK
+	.comm	boot_pml4, 4096, 4096
+	.comm	boot_pdpt, 4096, 4096
+	.comm	high_pdpt, 4096, 4096
+	.comm	boot_pd, 4 * 4096, 4096
+	.comm	boot_stack, BOOT_STACK, 4096
 
 	.section .note.GNU-stack, "", @progbits

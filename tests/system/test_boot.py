@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""The hypervisor alone: ways to boot it, sizes of machine, page tables, panic, power."""
+import os
+import re
+import sys
+
+from machine import BUILD, HOSPES, TOP, Machine, Skip, long
+
+sys.path.insert(0, os.path.join(TOP, 'scripts'))
+import iso  # noqa: E402
+
+OVMF = '/usr/share/OVMF'
+MENU = '\x01\x01\x01'      # from no guest to the hypervisor's keys
+MB1_MAGIC = (0x1badb002).to_bytes(4, 'little')
+
+
+def machine(name, kernel=HOSPES, **settings):
+    if not os.path.exists(HOSPES):
+        raise Skip('no hypervisor image in ' + BUILD)
+    return Machine(kernel=kernel, name='boot-' + name, **settings)
+
+
+def up(m, protocol='multiboot 1', cpus=2):
+    """Every boot must get this far, with nothing writable and executable."""
+    m.expect(rf'Hospes \S+, started by {protocol}')
+    m.expect(rf'{cpus} CPUs? online, TSC synchronous')
+    m.expect(r'page table audit: [1-9]\d+ mappings, 0 writable and executable, '
+             r'0 writable over code or constants')
+    m.expect(r'0 of \d guests started')
+    m.absent(r'panic:|stray interrupt|does not start|no ACPI')
+
+
+def menu(m):
+    """Types until the key menu answers: proves the serial interrupt too."""
+    m.send(MENU)
+    m.expect(r'console of the hypervisor')
+
+
+def test_multiboot1():
+    with machine('multiboot1') as m:
+        up(m)
+        m.send(MENU + 'h')
+        m.expect(r'^h  this help')
+
+
+def test_pvh():
+    if not os.path.exists(HOSPES):
+        raise Skip('no hypervisor image in ' + BUILD)
+    with open(HOSPES, 'rb') as f:
+        image = f.read()
+    assert image.count(MB1_MAGIC, 0, 8192) == 1
+    path = os.path.join(BUILD, 'hospes-pvh.elf')
+    with open(path, 'wb') as f:
+        f.write(image.replace(MB1_MAGIC, bytes(4), 1))
+    with machine('pvh', kernel=path, append='loglevel=3') as m:
+        up(m, 'PVH')
+        menu(m)
+
+
+def from_iso(name, extra, **settings):
+    if not os.path.exists(HOSPES):
+        raise Skip('no hypervisor image in ' + BUILD)
+    path = os.path.join(BUILD, name + '.iso')
+    iso.make(path, HOSPES, 'cpus=2 noreboot', [os.path.abspath(__file__) + ' two words'])
+    with machine(name, kernel=None, extra=['-cdrom', path] + extra, smp=4, **settings) as m:
+        m.expect(r'started by multiboot 2', 300)
+        m.expect(r'MiB free, 1 boot modules')
+        m.seen = 0
+        up(m, 'multiboot 2')
+        menu(m)
+        m.send('!')
+        m.expect(r'panic: asked for by key')
+        m.expect(r'halted')          # the option got through as well
+
+
+def test_grub_bios():
+    from_iso('grub-bios', [], mem=512)
+
+
+def test_grub_uefi():
+    code, variables = (os.path.join(OVMF, f) for f in ('OVMF_CODE_4M.fd', 'OVMF_VARS_4M.fd'))
+    if not os.path.exists(code):
+        raise Skip('no OVMF')
+    flash = 'if=pflash,format=raw,file='
+    from_iso('grub-uefi', ['-drive', flash + code + ',readonly=on',
+                           '-drive', flash + variables + ',snapshot=on'], mem=512)
+
+
+def cpus(number):
+    with machine(f'cpus-{number}', smp=number, mem=512) as m:
+        up(m, cpus=number)
+        menu(m)
+
+
+def test_cpus():
+    for number in (1, 4, 16):
+        cpus(number)
+
+
+@long
+def test_cpus_64():
+    cpus(64)
+
+
+def test_cpus_limited():
+    with machine('cpus-limited', smp=4, append='cpus=3') as m:
+        up(m, cpus=3)
+
+
+def test_memory():
+    """What is free is what the machine has, less 1 % and the 16 MiB that a boot itself takes."""
+    for mem in (128, 4096, 16384):
+        with machine(f'memory-{mem}', mem=mem) as m:
+            free = int(m.expect(r'(\d+) of \d+ MiB free').group(1))
+            if not mem * 0.99 - 16 < free < mem:
+                raise m.failure(f'{free} MiB free of {mem}')
+            m.seen = 0
+            up(m)
+
+
+def test_clock_is_deterministic():
+    """Counting instructions, one per ns: calibration finds 1 GHz, and the same every time."""
+    def run(name):
+        with machine(name, smp=1, mem=256, extra=['-icount', 'shift=0,sleep=off']) as m:
+            up(m, cpus=1)
+            m.absent(r'TSC at (?!1000000 kHz)')
+            return re.search(r'^.*0 of 0 guests started', m.text, re.MULTILINE).group(0)
+
+    first, second = run('icount-1'), run('icount-2')
+    assert first == second, (first, second)
+
+
+def test_panic():
+    with machine('panic') as m:
+        up(m)
+        menu(m)
+        m.send('!')
+        m.expect(r'panic: asked for by key \(CPU 0\)')
+        m.expect(r'cr0 [0-9a-f]+ cr2 [0-9a-f]+ cr3 [0-9a-f]+ cr4 [0-9a-f]+')
+        for function in ('key_panic', 'key_press', 'console_poll', 'pcpu_main', 'start_core'):
+            m.expect(rf'ffffffff80[0-9a-f]{{6}} {function}\+0x[0-9a-f]+')
+        m.wait_exit()                # it reboots, which ends the emulator
+
+
+def test_power_keys():
+    for key, name in (('R', 'reboot'), ('P', 'poweroff')):
+        with machine(name) as m:
+            up(m)
+            menu(m)
+            m.send(key)
+            m.wait_exit()
+            m.absent(r'panic:|does not power off')
+
