@@ -74,12 +74,17 @@ static struct timer_queue *take_over(struct timer *t, bool only_set)
 	return NULL;
 }
 
+/* A deadline that has passed needs no interrupt: it is served before the next guest entry. */
 static void queue_here(struct timer_queue *q, struct timer *t, uint64_t ns)
 {
 	heap_insert(&q->timers, &t->node, ns);
 	write_once(t->queued, true);
-	if (ns < q->armed)
-		arm(q, ns);
+	if (ns < q->armed) {
+		if (ns <= port_time_ns())
+			softirq_raise(port_this_pcpu()->cpu_id, SOFTIRQ_TIMER);
+		else
+			arm(q, ns);
+	}
 	spin_unlock(&q->lock);
 }
 
