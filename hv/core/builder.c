@@ -4,8 +4,9 @@
  *
  * A guest's low memory ends at 3 GiB at the latest, the rest lies from 4 GiB
  * on. What we put there stands at the end of low memory, from the top down:
- * console ring, ACPI tables and, below 1 GiB, start info, initrd and, for a
- * packed kernel, the unpacker and the payload. A kernel is linked low and has what is below.
+ * console ring, ACPI tables, initrd, start info and, for a packed kernel, the
+ * unpacker and the payload. From the start info on all is below 1 GiB, too; what
+ * is below is the kernel's.
  */
 #include "hospes/builder.h"
 
@@ -115,9 +116,9 @@ static int plan_memory(struct build *b)
 	top = (int64_t)b->low_end;
 	b->at_console = take(&top, PAGE_SIZE);
 	b->at_acpi = take(&top, acpi_guest_size(b->config->vcpus));
+	b->at_initrd = take(&top, b->initrd_size);
 	top = MIN(top, (int64_t)BOOT_MAP_END);
 	b->at_info = take(&top, sizeof(struct info_page));
-	b->at_initrd = take(&top, b->initrd_size);
 	if (b->kernel.packed) {
 		b->at_unpacker = take(&top, unpack_memory_size);
 		b->at_payload = take(&top, b->kernel.payload_size);

@@ -63,22 +63,28 @@ static inline uint32_t load_le32(const uint8_t *p)
 }
 
 /*
- * Repeats @len bytes from @dist back. Eight bytes at a time where pattern and
- * room before @limit allow it: what is written too much is overwritten later.
+ * Repeats @len bytes from @dist back, eight at a time where there is room
+ * before @limit: what is written too much is overwritten later. A short
+ * pattern is laid out once until it repeats at a distance of eight or more.
  */
 static inline uint8_t *copy_match(uint8_t *out, size_t dist, size_t len, const uint8_t *limit)
 {
-	const uint8_t *from = out - dist;
-	uint8_t *end = out + len;
+	uint8_t *end = out + len, *from = out - dist;
 	uint64_t word;
 
-	if (dist >= 8 && (size_t)(limit - out) >= len + 8) {
-		do {
+	if ((size_t)(limit - out) >= len + 8) {
+		while (dist < 8 && out < end) {
+			for (size_t i = 0; i < dist; i++)
+				out[i] = from[i];
+			out += dist;
+			dist *= 2;
+		}
+		while (out < end) {
 			__builtin_memcpy(&word, from, 8);
 			__builtin_memcpy(out, &word, 8);
 			from += 8;
 			out += 8;
-		} while (out < end);
+		}
 		return end;
 	}
 	while (out < end)
