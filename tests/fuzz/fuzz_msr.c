@@ -7,7 +7,7 @@
 
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -7,7 +7,7 @@
 #define HOSPES_FAKE_DOMAINS_H
 
 #include "hospes/domain.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 /* @tables: the limit of p2m tables, 0 = the default. */
 static inline struct domain *make_domain(domid_t id, uint64_t max_pages, uint32_t tables)

@@ -13,7 +13,7 @@
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 #include "hospes/lib.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #define GUEST_PAGES 512u
 #define GUEST_BAD 0x40000000UL		/* nothing is there */

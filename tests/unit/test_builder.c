@@ -12,7 +12,7 @@
 #include "hospes/lib.h"
 #include "hospes/log.h"
 #include "hospes/page.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 #include "unpack/unpack.h"
 
 #define MIB (1ul << 20)

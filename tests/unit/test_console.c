@@ -12,7 +12,7 @@
 #include "hospes/lib.h"
 #include "hospes/log.h"
 #include "hospes/page.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #define RING_GFN 8
 #define CTRL_A "\x01\x01\x01"

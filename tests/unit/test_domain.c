@@ -10,7 +10,7 @@
 #include "hospes/evtchn.h"
 #include "hospes/gnttab.h"
 #include "hospes/lib.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 static unsigned int built, gone, again_count;
 static int build_result;

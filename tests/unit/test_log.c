@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #include "hospes/log.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 static int setup(void **state)
 {

@@ -6,7 +6,7 @@
 
 #include "hospes/cpu_insn.h"
 #include "hospes/spinlock.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 static int setup(void **state)
 {

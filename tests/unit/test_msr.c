@@ -7,7 +7,7 @@
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 #include "hospes/policy.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 static struct domain dom;
 static struct vcpu vcpu;

@@ -8,7 +8,7 @@
 #include "hospes/cpu_insn.h"
 #include "hospes/domain.h"
 #include "hospes/policy.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #define ANY UINT32_MAX
 

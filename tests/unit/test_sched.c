@@ -11,7 +11,7 @@
 
 #include "hospes/domain.h"
 #include "hospes/lib.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #define MS 1000000ULL
 #define STEP 100000ULL

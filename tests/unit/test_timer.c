@@ -11,7 +11,7 @@
 #include "hospes/heap.h"
 #include "hospes/lib.h"
 #include "hospes/timer.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #define NCPUS 3u
 #define NEVER UINT64_MAX

@@ -6,7 +6,7 @@
 #include "unit.h"
 
 #include "hospes/domain.h"
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #define NR 20u			/* more than two x2APIC clusters */
 #define MASKED 0x10000u

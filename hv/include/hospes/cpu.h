@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The contract for running vCPUs: AMD-V implements it in hv/x86/svm, a
- * process for unit tests in hv/port/test. Everything above works on neutral
+ * process for unit tests in tests/port. Everything above works on neutral
  * registers and a neutral exit.
  */
 #ifndef HOSPES_CPU_H

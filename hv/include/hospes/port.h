@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The contract between the hypervisor's logic (hv/core, hv/x86) and the
- * machine under it. hv/port/metal implements it on a PC, hv/port/test in a
+ * machine under it. hv/port/metal implements it on a PC, tests/port in a
  * plain process. Nothing in core or x86 reaches the machine in another way,
  * except through cpu.h for running vCPUs.
  *

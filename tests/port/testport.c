@@ -4,7 +4,7 @@
  */
 #define _GNU_SOURCE
 
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #include <sched.h>
 #include <stdarg.h>

@@ -2,7 +2,7 @@
 /*
  * The fake machine of unit tests and fuzzers: everything port.h, cpu.h and
  * cpu_insn.h ask for, in a plain process, deterministic, under the test's
- * control. Include as "port/test/testport.h".
+ * control. Include as "port/testport.h".
  *
  * A test is normally one thread that plays all physical CPUs in turn
  * (test_set_cpu()). A stress test may run one thread per CPU: it calls

@@ -2,7 +2,7 @@
 /*
  * The test CPU: cpu.h on a plain struct. See testport.h.
  */
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #include <stdlib.h>
 #include <string.h>

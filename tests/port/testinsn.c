@@ -3,7 +3,7 @@
  * Fake instructions: CPUID and MSRs as tables, control and debug registers
  * and the XSAVE state as plain memory per CPU. See testport.h.
  */
-#include "port/test/testport.h"
+#include "port/testport.h"
 
 #include <stdlib.h>
 #include <string.h>
