@@ -191,8 +191,7 @@ int64_t vcpuop_register_time(struct vcpu *v, struct hypercall *hc, void *arg)
 	if (!gva_is_canonical(a->addr.p))
 		return -XEN_EFAULT;
 	write_once(hc->vcpu->time_area, a->addr.p);
-	if (hc->vcpu == v)
-		pvclock_update(v);
+	pvclock_update(hc->vcpu);
 	return 0;
 }
 

@@ -31,18 +31,18 @@ static void version_end(uint32_t *version)
  * A guest reads while we write: odd, then the body, then even. A failure ends
  * it quietly: the guest has unmapped the area, or its kernel is not mapped now.
  */
-static void time_area_update(struct vcpu *v, const struct vcpu_time_info *t)
+static void time_area_update(struct vcpu *self, gva_t area, const struct vcpu_time_info *t)
 {
 	uint32_t version;
 
-	if (copy_from_guest(v, &version, v->time_area, sizeof(version)))
+	if (copy_from_guest(self, &version, area, sizeof(version)))
 		return;
 	version |= 1;
-	if (copy_to_guest(v, v->time_area, &version, sizeof(version)) ||
-	    copy_to_guest(v, v->time_area + TIME_BODY, BODY(t), sizeof(*t) - TIME_BODY))
+	if (copy_to_guest(self, area, &version, sizeof(version)) ||
+	    copy_to_guest(self, area + TIME_BODY, BODY(t), sizeof(*t) - TIME_BODY))
 		return;
 	version++;
-	if (copy_to_guest(v, v->time_area, &version, sizeof(version)))
+	if (copy_to_guest(self, area, &version, sizeof(version)))
 		return;
 }
 
@@ -50,14 +50,16 @@ void pvclock_update(struct vcpu *v)
 {
 	struct vcpu_time_info t = { .flags = XEN_PVCLOCK_TSC_STABLE_BIT };
 	struct vcpu_time_info *dst = &v->info->time;
+	gva_t area = read_once(v->time_area);
 
 	port_pvclock_scale(&t.tsc_timestamp, &t.tsc_to_system_mul, &t.tsc_shift);
 	t.tsc_timestamp += v->tsc_offset;	/* guest TSC = host TSC + offset */
 	version_begin(&dst->version);
 	memcpy((uint8_t *)dst + TIME_BODY, BODY(&t), sizeof(t) - TIME_BODY);
 	version_end(&dst->version);
-	if (v->time_area && v == current_vcpu())
-		time_area_update(v, &t);
+	/* Only the guest itself changes it, so one of its vCPUs is current here. */
+	if (area)
+		time_area_update(current_vcpu(), area, &t);
 }
 
 void pvclock_update_wallclock(struct domain *d)

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define PTR 0x2000u
 #define DOMAINS 3u
 #define VCPUS 2u
-#define GRANTS_AT 600u		/* gfn of the first grant frame */
+#define GRANTS_AT 600ul		/* gfn of the first grant frame */
 
 static const struct { uint8_t call, op, op_arg, ptr_arg; } calls[] = {
 #define CALL(nr, name, op_arg, op_bits, ptr_arg) { nr, 0, op_arg, ptr_arg },
@@ -27,7 +27,7 @@ static const uint64_t values[64] = {
 	1024, 4032, 4040, DOMID_SELF, DOMID_IO, DOMID_INVALID, PTR, PTR + 0x80, PTR + 0x400,
 	PTR + 0x800, 0x3000, 0x3ff8, 0x4000, GUEST_BAD, 513, 600, 601, 700, 0x101, 0x202, 0x303,
 	0x10000000, 1u << 31, ~0u, 1ULL << 32, 1ULL << 36, 1ULL << 63, ~0ULL, 1000000, 100000000,
-	0xc9b, 0xc93, 0x8b, 0x80000001, 0x20, 0x100, GRANTS_AT << 12, 0x40000, 4095, 17, 20,
+	0xc9b, 0xc93, 0x8b, 0x80000001, 0x20, 0x100, GRANTS_AT << 12, 0x40001000, 4095, 17, 20,
 };
 
 static struct hypercall going_on[DOMAINS][VCPUS];	/* nr 0: none */
@@ -35,14 +35,16 @@ static const uint8_t *next, *end;
 
 static uint8_t byte(void) { return next < end ? *next++ : 0; }
 
-/* Some bytes of the pages at PTR and of the grant table. */
+/* Some fields of the struct at PTR, of arrays behind it, and of the grant table. */
 static void poke(struct vcpu *v)
 {
-	for (unsigned int n = byte() % 24; n; n--) {
-		unsigned int at = byte(), what = byte(), size = 1u << (what >> 6);
-		gpa_t gpa = at & 1 ? (GRANTS_AT << 12) + (at & 0xf8) + (at >> 1 & 3) * 2 : PTR + at;
+	static const gpa_t areas[4] = { PTR, PTR, PTR + 0x400, GRANTS_AT << PAGE_SHIFT };
 
-		if (guest_phys_write(v->domain, gpa, &values[what & 63], size))
+	for (unsigned int n = byte() % 24; n; n--) {
+		unsigned int at = byte(), what = byte(), size = 2u << (what >> 6);
+		gpa_t gpa = areas[at >> 6] + (at & 31) * 4 + (at & 32 ? 2 : 0);
+
+		if (guest_phys_write(v->domain, gpa, &values[what & 63], MIN(size, 8)))
 			continue;
 	}
 }
@@ -73,17 +75,22 @@ static void call(struct vcpu *v)
 		abort();
 }
 
-/* What is not the guests' doing. */
+/* What is not the caller's doing: ends, time, interrupts, start-up. */
 static void outside(uint8_t what)
 {
-	struct domain *d = what < DOMAINS ? domain_get_by_id((domid_t)(what + 1)) : NULL;
+	struct domain *d = domain_get_by_id((domid_t)(1 + what % DOMAINS));
+	struct vcpu *v = d ? d->vcpus[what / DOMAINS % VCPUS] : NULL;
 
-	if (d) {
+	if (d && what < DOMAINS)
 		domain_destroy(d);
+	else if (d && what < 32)
+		vcpu_notify(v);
+	else if (d && what < 40)
+		vcpu_sipi(v, 0x10);
+	else if (what >= 40 && what < 80)
+		test_advance_ns(1ULL << (what - 40));
+	if (d)
 		domain_put(d);
-	} else if (what < 32) {
-		test_advance_ns(1ULL << what);
-	}
 	(void)domain_reap_step();
 }
 
@@ -93,11 +100,12 @@ static void run(void)
 	for (domid_t id = 1; id <= DOMAINS; id++)
 		guest_map_grants(guest_new(id, VCPUS, id == DOMAINS), GRANTS_AT, DOMAINS);
 	while (next < end) {
-		struct vcpu *v = guest_next();
 		uint8_t what = byte();
+		struct vcpu *v;
 
 		outside(what & 127);
-		if (v != guest_next() || !v)
+		v = guest_next();
+		if (!v)
 			continue;
 		/* Something else may be due, so that long calls stop early. */
 		atomic_store(&port_this_pcpu()->softirqs, what >> 7);

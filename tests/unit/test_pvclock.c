@@ -160,10 +160,11 @@ static void time_area(void **state)
 	assert_int_equal(register_area(VCPUOP_register_vcpu_time_memory_area, 0, GUEST_BAD), 0);
 	assert_int_equal(register_area(VCPUOP_register_vcpu_time_memory_area, 0,
 				       GUEST_PAGES * PAGE_SIZE - 8), 0);
-	/* Another's waits until that one runs. */
+	/* Another's, through the caller's page tables. */
+	d->vcpus[1]->tsc_offset = 4711;
 	assert_int_equal(register_area(VCPUOP_register_vcpu_time_memory_area, 1, AREA), 0);
-	pvclock_update(d->vcpus[1]);
-	assert_int_equal(t->version, 4);
+	assert_int_equal(t->version, 6);
+	assert_int_equal(t->tsc_timestamp, v->info->time.tsc_timestamp + 4711);
 }
 
 static void runstate_area(void **state)

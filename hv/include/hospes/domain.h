@@ -291,9 +291,10 @@ void vcpu_destroy(struct vcpu *v);
 /* --- Time (pvclock.c) --------------------------------------------------- */
 
 /*
- * Refreshes v's time info in vcpu_info and, when it is current, in its
- * secondary area. At creation (so the legacy slots are filled from the
- * start), when it moves to another CPU and when its TSC offset changes.
+ * Refreshes v's time info in vcpu_info and in its secondary area, whose address
+ * is one of the current vCPU's. At creation (so the legacy slots are filled from
+ * the start) and when the guest changes v's TSC offset or where the info lies.
+ * Physical CPUs do not matter: their TSCs are synchronous.
  */
 void pvclock_update(struct vcpu *v);
 /* Writes the wall clock into shared_info. */
