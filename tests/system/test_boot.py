@@ -2,7 +2,9 @@
 """The hypervisor alone: ways to boot it, sizes of machine, page tables, panic, power."""
 import os
 import re
+import socket
 import sys
+import tempfile
 
 from machine import BUILD, HOSPES, TOP, Machine, Skip, long
 
@@ -151,3 +153,28 @@ def test_power_keys():
             m.wait_exit()
             m.absent(r'panic:|does not power off')
 
+
+def monitor(path, command):
+    """One command for the emulator itself."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        while b'(qemu)' not in s.recv(4096):
+            pass
+        s.send(command.encode() + b'\n')
+        while b'(qemu)' not in s.recv(4096):
+            pass
+
+
+def test_nmi_and_machine_check():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'monitor')
+        with machine('mce', extra=['-monitor', f'unix:{path},server,nowait']) as m:
+            up(m)
+            monitor(path, 'nmi')
+            m.expect(r'NMI, system control port 0x')
+            menu(m)                  # it goes on
+            monitor(path, 'mce -b 1 2 0xb200000000000000 0x5 0x1234000 0x5678')
+            m.expect(r'machine check bank 2: status b200000000000000')
+            m.expect(r'panic: machine check')
+            m.expect(r'backtrace: ffffffff80[0-9a-f]{6} \w+\+0x')
+            m.wait_exit()

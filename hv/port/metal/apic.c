@@ -86,7 +86,10 @@ void lapic_enable(uint32_t timer_mode)
 {
 	uint64_t base = insn_rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
 
-	insn_wrmsr(MSR_APIC_BASE, lapic ? base : base | APIC_BASE_X2APIC);
+	/* Into x2APIC mode only from the other one. */
+	insn_wrmsr(MSR_APIC_BASE, base);
+	if (!lapic)
+		insn_wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
 	lapic_write(LAPIC_TPR, 0);
 	lapic_write(LAPIC_SVR, 0x100 | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);

@@ -14,7 +14,7 @@
 #define CALIBRATE_US 10000u
 #define SAMPLES 32u
 #define NO_DEADLINE UINT64_MAX
-#define NS_MAX (1ULL << 62)
+#define NS_MAX (1ULL << 58)
 
 #define MSR_TSC_DEADLINE 0x6e0
 #define LVT_TSC_DEADLINE (2u << 17)
@@ -23,11 +23,11 @@
 #define PM_TIMER_HZ 3579545u
 #define FEMTO 1000000000000000ULL
 
-/* ns = ((tsc - base) shifted by shift) * mul >> 32, as in pvclock. */
+/* ns = (tsc - base) * mul >> (32 - shift), as in pvclock. */
 static struct {
 	uint64_t base;
 	uint32_t mul;
-	int8_t shift;
+	int8_t shift;			/* -4..26 for 62 kHz to 16 GHz */
 	uint64_t khz;
 } tsc;
 
@@ -236,10 +236,12 @@ uint64_t port_tsc_khz(void)
 
 uint64_t port_tsc_to_ns(uint64_t t)
 {
-	uint64_t d = t > tsc.base ? t - tsc.base : 0;
+	uint64_t ns = t > tsc.base ? t - tsc.base : 0, high;
 
-	d = tsc.shift < 0 ? d >> -tsc.shift : d << tsc.shift;
-	return (uint64_t)((unsigned __int128)d * tsc.mul >> 32);
+	/* The product has 64 + 32 bits; what is shifted out of it leaves 64. */
+	__asm__("mulq %2; shrdq %b3, %1, %0"
+		: "+a"(ns), "=&d"(high) : "r"((uint64_t)tsc.mul), "c"(32 - tsc.shift));
+	return ns;
 }
 
 uint64_t port_time_ns(void)
@@ -250,19 +252,15 @@ uint64_t port_time_ns(void)
 /* The first TSC value at which port_tsc_to_ns() is no less than @ns. */
 uint64_t port_ns_to_tsc(uint64_t ns)
 {
+	unsigned int shift = (unsigned int)(32 - tsc.shift);
 	uint64_t d, rest;
 
 	if (ns >= NS_MAX)
 		return UINT64_MAX;
-	/* (ns << 32) / mul, rounded up; the quotient fits because mul has its top bit set. */
+	/* The quotient fits: mul has its top bit set, and ns is no more than nine years. */
 	__asm__("divq %4" : "=a"(d), "=d"(rest)
-		: "a"(ns << 32), "d"(ns >> 32), "r"((uint64_t)tsc.mul));
-	d += rest != 0;
-	if (tsc.shift < 0)
-		d <<= -tsc.shift;
-	else
-		d = (d + (1ULL << tsc.shift) - 1) >> tsc.shift;
-	return d + tsc.base;
+		: "a"(ns << shift), "d"(ns >> (64 - shift)), "r"((uint64_t)tsc.mul));
+	return tsc.base + d + (rest != 0);
 }
 
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)
