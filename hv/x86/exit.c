@@ -377,6 +377,28 @@ static bool decode_here(struct vcpu *v, const struct vm_exit *exit, enum insn_mo
 	return !rc;
 }
 
+/* The guest lowers its TPR while an interrupt waits for that. */
+static void exit_cr8_write(struct vcpu *v, const struct vm_exit *exit)
+{
+	enum insn_mode mode;
+	struct insn in;
+	uint64_t cr8;
+
+	/* LOCK MOV CR0 is AMD's way to say CR8 outside 64-bit mode. */
+	if (!decode_here(v, exit, &mode, &in) || in.op != INSN_MOV_TO_CR ||
+	    (in.reg != 8 && !(in.reg == 0 && in.lock)))
+		return;
+	cr8 = v->regs.gpr[in.rm];
+	if (mode != INSN_MODE_64)
+		cr8 = (uint32_t)cr8;
+	if (cr8 > 15) {
+		raise_gp(v);
+		return;
+	}
+	vlapic_set_cr8(v, cr8);
+	advance(v, in.len);
+}
+
 static void exit_io(struct vcpu *v, const struct vm_exit *exit)
 {
 	struct emul e = { .data = v };
@@ -461,7 +483,7 @@ static const struct {
 	[EXIT_UNDEFINED] = { NULL, raise_ud, 0 },
 	[EXIT_EXCEPTION] = { exit_exception, NULL, 0 },
 	[EXIT_TASK_SWITCH] = { exit_crash, NULL, 0 },
-	[EXIT_CR_ACCESS] = { exit_crash, NULL, 0 },
+	[EXIT_CR_ACCESS] = { exit_cr8_write, NULL, 0 },
 	[EXIT_INVALID] = { exit_crash, NULL, 0 },
 	[EXIT_UNKNOWN] = { exit_crash, NULL, 0 },
 };

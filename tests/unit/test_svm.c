@@ -588,7 +588,7 @@ static void test_decode(void **state)
 		{ 0x81, 0, EXIT_HYPERCALL }, { 0x86, 0, EXIT_UNDEFINED }, { 0x89, 0, EXIT_WBINVD },
 		{ 0x8a, 0, EXIT_MWAIT }, { 0x8b, 0, EXIT_MWAIT }, { 0x8d, 0, EXIT_XSETBV },
 		{ 0x8e, 0, EXIT_UNDEFINED }, { 0xffffffff, 0, EXIT_INVALID }, { ~0ULL, 0, EXIT_INVALID },
-		{ 0x7d, 0, EXIT_UNKNOWN }, { 0x00, 0, EXIT_UNKNOWN }, { 0x401, 0, EXIT_UNKNOWN },
+		{ 0x7d, 0, EXIT_UNKNOWN }, { 0x18, 0, EXIT_CR_ACCESS }, { 0x00, 0, EXIT_UNKNOWN }, { 0x401, 0, EXIT_UNKNOWN },
 		{ 0xbf, 0, EXIT_UNKNOWN }, { 0xc0, 0, EXIT_UNKNOWN },
 	};
 
@@ -717,6 +717,11 @@ static void test_delivery_interrupted(void **state)
 	}
 }
 
+static void at_cr8(struct vmcb *now, uint64_t *gpr)
+{
+	now->exit_code = SVM_EXIT_CR8_WRITE;
+}
+
 static void test_irq_window(void **state)
 {
 	run();
@@ -729,6 +734,16 @@ static void test_irq_window(void **state)
 	/* It held for one entry. */
 	run();
 	assert_false(seen.int_ctl & INT_IRQ);
+	/* Held back by the TPR: the write of CR8 says when it is time. */
+	vlapic_set_cr8(v, 6);
+	svm_ops.irq_window(v, 6);
+	guest = at_cr8;
+	assert_int_equal(run().kind, EXIT_CR_ACCESS);
+	assert_false(seen.int_ctl & INT_IRQ);
+	assert_true((seen.intercept[0] >> 24) & 1);
+	guest = NULL;
+	run();
+	assert_false((seen.intercept[0] >> 24) & 1);
 	assert_false((seen.intercept[3] >> 4) & 1);
 }
 

@@ -34,7 +34,7 @@ enum exit_kind {
 	EXIT_UNDEFINED,		/* an instruction the guest does not have: #UD */
 	EXIT_EXCEPTION,		/* an intercepted exception to pass on */
 	EXIT_TASK_SWITCH,
-	EXIT_CR_ACCESS,
+	EXIT_CR_ACCESS,		/* a write of CR8 */
 	EXIT_INVALID,		/* the CPU refused the guest state */
 	EXIT_UNKNOWN,
 	EXIT_KIND_COUNT,
@@ -133,7 +133,8 @@ struct cpu_ops {
 		       uint32_t error);
 	/*
 	 * Asks for EXIT_IRQ_WINDOW as soon as an interrupt of this priority class
-	 * (vector >> 4) becomes possible; holds until the next exit.
+	 * (vector >> 4) becomes possible, or while the TPR holds it back, for
+	 * EXIT_CR_ACCESS when the guest writes CR8. Holds until the next exit.
 	 */
 	void (*irq_window)(struct vcpu *v, unsigned int prio);
 

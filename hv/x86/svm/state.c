@@ -23,6 +23,7 @@
 
 /* Exit code to exit_kind + 1, and so what is intercepted; 0: never asked for. */
 static const uint8_t exit_kinds[SVM_EXIT_INTERCEPTS] = {
+	[SVM_EXIT_CR8_WRITE] = K(EXIT_CR_ACCESS),
 	/*
 	 * #DB and #AC, because a guest can make their delivery raise them again
 	 * for ever, and no interrupt would get through.
@@ -68,7 +69,8 @@ void svm_vmcb_init(struct svm_vcpu *s)
 
 	for (unsigned int code = 0; code < SVM_EXIT_INTERCEPTS; code++)
 		vmcb_intercept(b, code, exit_kinds[code]);
-	/* These two only while an event waits for them. */
+	/* These only while an event waits for them. */
+	vmcb_intercept(b, SVM_EXIT_CR8_WRITE, false);
 	vmcb_intercept(b, SVM_EXIT_VINTR, false);
 	vmcb_intercept(b, SVM_EXIT_IRET, false);
 	if (svm.features & SVM_PAUSE)

@@ -311,10 +311,12 @@ static void after_exit(struct svm_vcpu *s)
 	b->event_inj = 0;
 	if (b->exit_int_info & EVENT_VALID)
 		requeue_event(b);
-	if (b->int_ctl & INT_IRQ) {
+	if (s->window) {
+		s->window = false;
 		b->int_ctl &= ~(INT_IRQ | INT_PRIO_MASK);
 		b->clean &= ~CLEAN_TPR;
 		vmcb_intercept(b, SVM_EXIT_VINTR, false);
+		vmcb_intercept(b, SVM_EXIT_CR8_WRITE, false);
 	}
 	if (s->nmi_iret && b->rip != s->iret_rip)
 		s->nmi_iret = s->nmi_masked = false;
@@ -370,7 +372,7 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 	flush_gen = atomic_load_explicit(&v->domain->p2m.flush_gen, memory_order_seq_cst);
 	if (unlikely(flush_gen != s->flush_gen || s->asid_gen != sp->asid_gen))
 		new_translations(s, flush_gen);
-	rare = b->tlb_control | b->event_inj | (b->int_ctl & INT_IRQ) | s->nmi_masked;
+	rare = b->tlb_control | b->event_inj | s->window | s->nmi_masked;
 
 	if (unlikely(s->spec_ctrl | s->virt_spec))
 		set_spec_ctrl(s, s->spec_ctrl, s->virt_spec);
@@ -432,8 +434,15 @@ static void svm_inject(struct vcpu *v, enum event_type type, uint8_t vector, boo
 
 static void svm_irq_window(struct vcpu *v, unsigned int prio)
 {
-	struct vmcb *b = svm_vcpu(v)->vmcb;
+	struct svm_vcpu *s = svm_vcpu(v);
+	struct vmcb *b = s->vmcb;
 
+	s->window = true;
+	/* Not V_IRQ for what the TPR holds back: QEMU lets equal priorities through. */
+	if (prio <= vlapic_get_cr8(&v->lapic)) {
+		vmcb_intercept(b, SVM_EXIT_CR8_WRITE, true);
+		return;
+	}
 	b->int_ctl = (b->int_ctl & ~INT_PRIO_MASK) | INT_IRQ | prio << INT_PRIO_SHIFT;
 	b->clean &= ~CLEAN_TPR;
 	vmcb_intercept(b, SVM_EXIT_VINTR, true);

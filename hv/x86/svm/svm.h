@@ -65,6 +65,7 @@ struct svm_vcpu {
 	uint64_t flush_gen;		/* the p2m's, when last flushed */
 	uint64_t spec_ctrl, virt_spec;	/* the guest's; the host's are zero */
 	uint64_t dr[4];
+	bool window;			/* asked for at the next entry */
 	bool nmi_masked;		/* from injection until after the IRET */
 	bool nmi_iret;			/* the IRET is at iret_rip */
 	uint64_t iret_rip;

@@ -8,6 +8,7 @@
 #include "hospes/types.h"
 
 /* Exit codes. Those below 0xc0 are also numbers of bits in intercept[]. */
+#define SVM_EXIT_CR8_WRITE	0x18u
 #define SVM_EXIT_EXCEPTION	0x40u	/* + vector */
 #define SVM_EXIT_INTR		0x60u
 #define SVM_EXIT_NMI		0x61u
