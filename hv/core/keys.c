@@ -39,32 +39,22 @@ static void show_domain(struct domain *d, void *data)
 		       atomic_load(&d->tot_pages) >> MIB_SHIFT, d->nr_vcpus, ns / 1000000);
 }
 
-static void show_domains(void)
-{
-	domain_for_each(show_domain, NULL);
-}
-
-static void show_vcpu(struct domain *d, void *data)
+static void show_vcpus(struct domain *d, void *data)
 {
 	(void)data;
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		const struct vcpu *v = d->vcpus[i];
+		const uint64_t *time = v->runstate.time;
 
 		console_printf("%s/%u: CPU %u%s, pause 0x%x, running %lu ms, waiting %lu ms,"
 			       " blocked %lu ms, rip 0x%lx\n", d->name, i, v->sched.cpu,
 			       v->sched.running ? " now" : "", atomic_load(&v->pause_flags),
-			       v->runstate.time[RUNSTATE_running] / 1000000,
-			       v->runstate.time[RUNSTATE_runnable] / 1000000,
-			       v->runstate.time[RUNSTATE_blocked] / 1000000, v->regs.rip);
+			       time[RUNSTATE_running] / 1000000, time[RUNSTATE_runnable] / 1000000,
+			       time[RUNSTATE_blocked] / 1000000, v->regs.rip);
 	}
 }
 
-static void show_vcpus(void)
-{
-	domain_for_each(show_vcpu, NULL);
-}
-
-static void show_exit(struct domain *d, void *data)
+static void show_exits(struct domain *d, void *data)
 {
 	(void)data;
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
@@ -77,11 +67,6 @@ static void show_exit(struct domain *d, void *data)
 		}
 		console_printf("\n");
 	}
-}
-
-static void show_exits(void)
-{
-	domain_for_each(show_exit, NULL);
 }
 
 static void show_domain_memory(struct domain *d, void *data)
@@ -138,16 +123,17 @@ static const struct {
 	char key;
 	const char *help;
 	void (*handler)(void);
+	void (*each)(struct domain *d, void *data);	/* instead, for every domain */
 } built_in[] = {
-	{ 'h', "this help", show_help },
-	{ 'd', "domains: state, memory, CPU time", show_domains },
-	{ 'v', "vCPUs: where they run and for how long", show_vcpus },
-	{ 'e', "exits of each vCPU by reason", show_exits },
-	{ 'm', "memory: free, and of each domain", show_memory },
-	{ 'l', "the hypervisor's log", show_log },
-	{ 'x', "crash a guest", crash_ask },
-	{ 'R', "reboot the machine, at once", port_reboot },
-	{ 'P', "power the machine off, at once", port_poweroff },
+	{ 'h', "this help", show_help, NULL },
+	{ 'd', "domains: state, memory, CPU time", NULL, show_domain },
+	{ 'v', "vCPUs: where they run and for how long", NULL, show_vcpus },
+	{ 'e', "exits of each vCPU by reason", NULL, show_exits },
+	{ 'm', "memory: free, and of each domain", show_memory, NULL },
+	{ 'l', "the hypervisor's log", show_log, NULL },
+	{ 'x', "crash a guest", crash_ask, NULL },
+	{ 'R', "reboot the machine, at once", port_reboot, NULL },
+	{ 'P', "power the machine off, at once", port_poweroff, NULL },
 };
 
 static void show_help(void)
@@ -179,7 +165,11 @@ void key_press(char key)
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(built_in); i++) {
-		if (built_in[i].key == key)
+		if (built_in[i].key != key)
+			continue;
+		if (built_in[i].each)
+			domain_for_each(built_in[i].each, NULL);
+		else
 			built_in[i].handler();
 	}
 	for (unsigned int i = 0; i < menu.nr; i++) {

@@ -20,6 +20,28 @@ def test_one_guest_shell():
         m.absent(BAD)
 
 
+def test_two_shells():
+    guests = [Guest('one'), Guest('two')]
+    switch = '\x01' * 3
+    with hospes(guests, 'stock-two-shells') as m:
+        up(m, guests)
+        m.expect(r'one:/# ', anywhere=True)
+        m.command('echo $((6 * 7)) one', r'^(\S* ?)?42 one$')
+        m.send(switch)
+        m.expect(r'console of two')
+        m.expect(r'two:/# ')
+        m.command('echo $((6 * 8)) two', r'^(\S* ?)?48 two$')
+        m.send('poweroff\n')
+        m.expect(r'console of one')
+        m.expect(r'guest two: ended')
+        m.command('echo $((6 * 9)) still', r'^(\S* ?)?54 still$')
+        m.send(switch)
+        m.expect(r'console of the hypervisor')
+        m.send('d')
+        m.expect(r'one +running')
+        m.absent(BAD)
+
+
 def test_cloud_vcpus():
     guests = [Guest('one', vcpus=1), Guest('two', vcpus=2), Guest('four', vcpus=4)]
     with hospes(guests, 'stock-cloud') as m:
