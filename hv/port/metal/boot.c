@@ -82,6 +82,7 @@ static void __noreturn start_core(void)
 
 void boot_main(uint32_t magic, uint32_t info)
 {
+	uint64_t start = rdtsc();
 	void *stack;
 	int rc;
 
@@ -106,7 +107,7 @@ void boot_main(uint32_t magic, uint32_t info)
 	stack = cpu_map_stacks(&boot_cpu, 0);
 	apic_init(&acpi);
 	machine_check_init();
-	time_init(&acpi);
+	time_init(&acpi, start);
 	serial_enable_irq(&acpi);
 	smp_start(&acpi, &boot.ram);
 	paging_audit();

@@ -110,7 +110,8 @@ void isa_irq_enable(const struct acpi_info *acpi, unsigned int irq, uint8_t vect
 
 /* --- Time, serial line, traps, power -------------------------------------- */
 
-void time_init(const struct acpi_info *acpi);
+/* @start: the TSC at which port_time_ns() is 0. */
+void time_init(const struct acpi_info *acpi, uint64_t start);
 void time_init_cpu(void);
 void time_interrupt(void);
 void delay_us(uint64_t us);

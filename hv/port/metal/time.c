@@ -134,7 +134,6 @@ static void calibrate(const struct reference *ref)
 	lapic_timer_set(0);
 	ticks = (last.ref - first.ref) & ref->mask;
 	set_scale((last.tsc - first.tsc) * ref->hz / (ticks * 1000ULL));
-	tsc.base = first.tsc;
 	/* The APIC's timer ran for the loop alone, which is close enough: early means again. */
 	timer_scale = ((uint64_t)count << 32) / (CALIBRATE_US * 1000);
 }
@@ -187,12 +186,13 @@ void time_init_cpu(void)
 	__asm__ volatile("mfence" : : : "memory");
 }
 
-void time_init(const struct acpi_info *acpi)
+void time_init(const struct acpi_info *acpi, uint64_t start)
 {
 	struct reference ref = find_reference(acpi);
 	uint32_t regs[4];
 
 	calibrate(&ref);
+	tsc.base = start;
 	insn_cpuid(1, 0, regs);
 	has_deadline = regs[CPUID_ECX] & (1u << 24);
 	time_init_cpu();
