@@ -157,7 +157,7 @@ static uint64_t days_since_1970(uint64_t y, uint64_t m, uint64_t d)
 static uint64_t rtc_seconds(void)
 {
 	static const uint8_t regs[] = { 0, 2, 4, 7, 8, 9 };
-	uint64_t v[ARRAY_SIZE(regs)], again[ARRAY_SIZE(regs)];
+	uint64_t v[ARRAY_SIZE(regs)] = { 0 }, again[ARRAY_SIZE(regs)];
 	uint8_t mode = cmos(0x0b);
 	unsigned int tries = 0;
 	bool pm;
