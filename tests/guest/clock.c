@@ -74,10 +74,11 @@ void guest_main(void)
 	delay_us(20000);
 	tsc = rdtsc() - tsc;
 	ns = now_ns() - ns;
-	CHECK(ns > tsc * 990000 / tsc_khz() && ns < tsc * 1010000 / tsc_khz() + 1000000);
+	if (!on_peer())
+		CHECK(ns > tsc * 999000 / tsc_khz() && ns < tsc * 1001000 / tsc_khz() + 1000000);
 	/* 2023 to 2100 */
 	a = wall_ns();
-	if (a < 1672531200ul * 1000000000 || a > 4102444800ul * 1000000000)
+	if (!on_peer() && (a < 1672531200ul * 1000000000 || a > 4102444800ul * 1000000000))
 		fail("clock", 0, "the wall clock says %lu s", (unsigned long)(a / 1000000000));
 	delay_us(2000);
 	b = wall_ns();

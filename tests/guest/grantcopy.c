@@ -118,10 +118,10 @@ static void version2(void)
 	table2[41].sub_page.length = 64;
 	table2[41].hdr.domid = self;
 	table2[41].hdr.flags = GTF_permit_access | GTF_readonly | GTF_sub_page;
-	CHECK_EQ(copy(41, 0, dst, 0, 64, GNTCOPY_source_gref), GNTST_okay);
+	CHECK_EQ(copy(41, 256, dst, 0, 64, GNTCOPY_source_gref), GNTST_okay);
 	CHECK(!memcmp(source + 256, target, 64));
-	CHECK(copy(41, 0, dst, 0, 65, GNTCOPY_source_gref) != GNTST_okay);
-	CHECK(copy(41, 63, dst, 0, 2, GNTCOPY_source_gref) != GNTST_okay);
+	CHECK(copy(41, 256, dst, 0, 65, GNTCOPY_source_gref) != GNTST_okay);
+	CHECK(copy(41, 255, dst, 0, 2, GNTCOPY_source_gref) != GNTST_okay);
 	table2[40].hdr.flags = 0;
 	table2[41].hdr.flags = 0;
 	s.version = 1;

@@ -5,7 +5,7 @@
 const char guest_name[] = "timers";
 
 #define MS 1000000ul
-#define SLOP 100000ul		/* a timer may come so much early, together with others */
+#define SLOP (on_peer() ? 20 * MS : 100000)	/* clocks are worse there; timers come together */
 
 static volatile u32 *fired;
 
@@ -43,10 +43,10 @@ static void single_shot(void)
 	CHECK_EQ(single(when, 0), 0);			/* replaces it */
 	CHECK(wait_for(fired, before + 4, 5000));
 	CHECK(now_ns() + SLOP >= when);
-	CHECK_EQ(single(now_ns() + 3 * MS, 0), 0);
+	CHECK_EQ(single(now_ns() + 200 * MS, 0), 0);
 	CHECK_EQ(vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL), 0);
 	CHECK_EQ(vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL), 0);
-	quiet(6);
+	quiet(250);
 	if (smp_count() > 1) {
 		struct vcpu_set_singleshot_timer t = { .timeout_abs_ns = 1 };
 
@@ -97,9 +97,9 @@ static void set_timer_op(void)
 	CHECK_EQ(hcall2(__HYPERVISOR_set_timer_op, when, 0), 0);
 	CHECK(wait_for(fired, before + 1, 5000));
 	CHECK(now_ns() + SLOP >= when);
-	CHECK_EQ(hcall2(__HYPERVISOR_set_timer_op, now_ns() + 3 * MS, 0), 0);
+	CHECK_EQ(hcall2(__HYPERVISOR_set_timer_op, now_ns() + 200 * MS, 0), 0);
 	CHECK_EQ(hcall2(__HYPERVISOR_set_timer_op, 0, 0), 0);
-	quiet(6);
+	quiet(250);
 	before = *fired;
 	CHECK_EQ(hcall2(__HYPERVISOR_set_timer_op, 1, 0), 0);
 	CHECK(wait_for(fired, before + 1, 5000));

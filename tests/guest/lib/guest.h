@@ -56,6 +56,8 @@ void finish(void) __attribute__((noreturn));
 void shutdown(unsigned int reason) __attribute__((noreturn));
 u64 arg_number(const char *name, u64 otherwise);
 bool arg_is(const char *name, const char *value);
+/* On Xen, as a peer: some of what we promise it does not, or not in an emulator. */
+bool on_peer(void);
 
 #define CHECK(cond)							\
 	do {								\
@@ -233,7 +235,7 @@ static inline long hypercall(unsigned int nr, u64 a1, u64 a2, u64 a3, u64 a4, u6
 }
 
 #define PTR(p) ((u64)(uintptr_t)(p))
-#define BAD_PTR ((void *)0x8000000000000000)	/* NULL is memory here */
+#define BAD_PTR ((void *)0x700000000000)	/* not mapped; NULL is memory here */
 
 static inline long hcall2(unsigned int nr, u64 a1, u64 a2)
 {

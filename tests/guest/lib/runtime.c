@@ -277,6 +277,11 @@ bool arg_is(const char *name, const char *value)
 	return p && !memcmp(p, value, n) && (p[n] == ' ' || !p[n]);
 }
 
+bool on_peer(void)
+{
+	return arg_number("peer", 0);
+}
+
 /* ---- traps ---- */
 
 static void resume_guarded(struct regs *r, int vector)
