@@ -77,6 +77,8 @@ void guest_main(void)
 		apic_icr(0, VECTOR);
 		CHECK_EQ(taken(), 3);
 		CHECK(apic_bit(APIC_IRR, VECTOR));
+		write_cr8(VECTOR >> 4 | 8);
+		write_cr8(1);			/* only the interrupt flag is in the way now */
 		write_cr8(0);
 	} else {
 		apic_icr(0, VECTOR);

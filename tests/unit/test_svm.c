@@ -730,6 +730,7 @@ static void test_irq_window(void **state)
 	assert_true(seen.int_ctl & INT_IRQ);
 	assert_int_equal((seen.int_ctl & INT_PRIO_MASK) >> INT_PRIO_SHIFT, 6);
 	assert_true((seen.intercept[3] >> 4) & 1);
+	assert_true((seen.intercept[0] >> 24) & 1);
 	assert_false(seen.clean & (CLEAN_TPR | CLEAN_INTERCEPTS));
 	/* It held for one entry. */
 	run();

@@ -438,11 +438,13 @@ static void svm_irq_window(struct vcpu *v, unsigned int prio)
 	struct vmcb *b = s->vmcb;
 
 	s->window = true;
-	/* Not V_IRQ for what the TPR holds back: QEMU lets equal priorities through. */
-	if (prio <= vlapic_get_cr8(&v->lapic)) {
-		vmcb_intercept(b, SVM_EXIT_CR8_WRITE, true);
+	/*
+	 * Not V_IRQ for what the TPR holds back: QEMU lets equal priorities
+	 * through. And with V_IRQ it aborts when a write of CR8 opens the window.
+	 */
+	vmcb_intercept(b, SVM_EXIT_CR8_WRITE, true);
+	if (prio <= vlapic_get_cr8(&v->lapic))
 		return;
-	}
 	b->int_ctl = (b->int_ctl & ~INT_PRIO_MASK) | INT_IRQ | prio << INT_PRIO_SHIFT;
 	b->clean &= ~CLEAN_TPR;
 	vmcb_intercept(b, SVM_EXIT_VINTR, true);
