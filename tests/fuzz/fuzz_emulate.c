@@ -63,7 +63,8 @@ static bool do_write(struct emul *e, gva_t addr, const void *buf, unsigned int l
 static void do_segment(struct emul *e, enum guest_seg nr, struct guest_segment *seg)
 {
 	*seg = (struct guest_segment){ .attr = (uint16_t)(0x80 | next() << 8 | next()),
-				       .limit = ~0u >> (next() & 31), .base = (uint64_t)next() << 24 };
+				       .limit = ~0u >> (next() & 31),
+				       .base = (uint64_t)next() << 24 };
 }
 
 static uint32_t do_in(struct emul *e, uint16_t port, unsigned int size)

@@ -193,8 +193,10 @@ static const struct form forms[] = {
 	{ "neg", { 0xf6 }, 1, 3, 0, true, false, 0 }, { "neg", { 0xf7 }, 1, 3, 0, false, false, 0 },
 	{ "inc", { 0xfe }, 1, 0, 0, true, false, 0 }, { "inc", { 0xff }, 1, 0, 0, false, false, 0 },
 	{ "dec", { 0xfe }, 1, 1, 0, true, false, 0 }, { "dec", { 0xff }, 1, 1, 0, false, false, 0 },
-	{ "mov", { 0x88 }, 1, -1, 0, true, false, 0 }, { "mov", { 0x89 }, 1, -1, 0, false, false, 0 },
-	{ "mov", { 0x8a }, 1, -1, 0, true, false, 0 }, { "mov", { 0x8b }, 1, -1, 0, false, false, 0 },
+	{ "mov", { 0x88 }, 1, -1, 0, true, false, 0 },
+	{ "mov", { 0x89 }, 1, -1, 0, false, false, 0 },
+	{ "mov", { 0x8a }, 1, -1, 0, true, false, 0 },
+	{ "mov", { 0x8b }, 1, -1, 0, false, false, 0 },
 	{ "mov imm", { 0xc6 }, 1, 0, 1, true, false, 0 },
 	{ "mov imm", { 0xc7 }, 1, 0, 4, false, false, 0 },
 	{ "movsxd", { 0x63 }, 1, -1, 0, false, false, 0 },
@@ -204,11 +206,12 @@ static const struct form forms[] = {
 	{ "movsx16", { 0x0f, 0xbf }, 2, -1, 0, false, false, 0 },
 	{ "movbe", { 0x0f, 0x38, 0xf0 }, 3, -1, 0, false, true, 0 },
 	{ "movbe", { 0x0f, 0x38, 0xf1 }, 3, -1, 0, false, true, 0 },
-	{ "xchg", { 0x86 }, 1, -1, 0, true, false, 0 }, { "xchg", { 0x87 }, 1, -1, 0, false, false, 0 },
+	{ "xchg", { 0x86 }, 1, -1, 0, true, false, 0 },
+	{ "xchg", { 0x87 }, 1, -1, 0, false, false, 0 },
 	{ "xadd", { 0x0f, 0xc0 }, 2, -1, 0, true, true, 0 },
 	{ "xadd", { 0x0f, 0xc1 }, 2, -1, 0, false, true, 0 },
 	{ "cmpxchg", { 0x0f, 0xb0 }, 2, -1, 0, true, false, 0 },
-	/* Only memory can trap. CPUs differ in whether one that fails clears the upper half of a register */
+	/* CPUs differ in whether one that fails clears the upper half of a register */
 	{ "cmpxchg", { 0x0f, 0xb1 }, 2, -1, 0, false, true, 0 },
 	{ "bt", { 0x0f, 0xa3 }, 2, -1, 0, false, false, BIT_UNDEF },
 	{ "bts", { 0x0f, 0xab }, 2, -1, 0, false, false, BIT_UNDEF },
@@ -331,7 +334,8 @@ static void test_against_cpu(void **state)
 
 static void test_strings_against_cpu(void **state)
 {
-	static const uint8_t opcodes[] = { 0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf };
+	static const uint8_t opcodes[] = {
+		0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf };
 	static uint8_t mem_a[8192], mem_b[8192];
 	struct space s = { .base = mem_a, .size = sizeof(mem_a) };
 
@@ -564,7 +568,8 @@ static void test_ports(void **state)
 static void test_not_known(void **state)
 {
 	static const uint8_t others[][16] = {
-		{ 0x0f, 0xa2 }, { 0x0f, 0x11, 0x03 }, { 0xff, 0x33 }, { 0xd9, 0x03 }, { 0xc1, 0x23, 1 } };
+		{ 0x0f, 0xa2 }, { 0x0f, 0x11, 0x03 }, { 0xff, 0x33 }, { 0xd9, 0x03 },
+		{ 0xc1, 0x23, 1 } };
 	struct space s = flat_space();
 	struct guest_regs regs = { .rip = 0x100 }, before = regs;
 	struct emul e;

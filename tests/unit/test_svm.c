@@ -11,6 +11,7 @@
 
 #define FEATURES_ALL (SVM_NPT | SVM_NRIP | SVM_FLUSH_ASID | SVM_ASSISTS | SVM_PAUSE | SVM_PAUSE_THR)
 #define IF 0x200u
+#define SYSTEM_BYTES (offsetof(struct guest_system, cpl) + 1)	/* without the padding */
 
 static struct domain *d, *other;
 static struct vcpu *v;
@@ -152,7 +153,8 @@ static void test_fresh_vmcb(void **state)
 		0x41, 0x51, 0x52, SVM_EXIT_INTR, SVM_EXIT_NMI, SVM_EXIT_CPUID, SVM_EXIT_HLT,
 		SVM_EXIT_IOIO, SVM_EXIT_MSR, SVM_EXIT_SHUTDOWN, SVM_EXIT_VMRUN, SVM_EXIT_VMMCALL,
 		SVM_EXIT_VMLOAD, SVM_EXIT_VMSAVE, SVM_EXIT_STGI, SVM_EXIT_CLGI, SVM_EXIT_SKINIT,
-		SVM_EXIT_INVLPGA, SVM_EXIT_XSETBV, SVM_EXIT_MONITOR, SVM_EXIT_MWAIT, SVM_EXIT_INVD };
+		SVM_EXIT_INVLPGA, SVM_EXIT_XSETBV, SVM_EXIT_MONITOR, SVM_EXIT_MWAIT,
+		SVM_EXIT_INVD };
 	static const uint8_t never[] = {
 		0x4e, 0x00, 0x10, 0x18, SVM_EXIT_VINTR, SVM_EXIT_IRET, 0x6e, 0x79, 0x7d, 0x87 };
 	const uint8_t *io = mfn_to_virt(paddr_to_mfn(b->iopm));
@@ -167,7 +169,8 @@ static void test_fresh_vmcb(void **state)
 	assert_true(msr_passed(MSR_LSTAR, true) && msr_passed(MSR_LSTAR, false));
 	assert_true(msr_passed(MSR_GS_BASE, true) && msr_passed(0x175, true));
 	assert_false(msr_passed(MSR_EFER, true) || msr_passed(MSR_EFER, false));
-	assert_false(msr_passed(MSR_PAT, true) || msr_passed(0x10, false) || msr_passed(0x1b, true));
+	assert_false(msr_passed(MSR_PAT, true) || msr_passed(0x10, false));
+	assert_false(msr_passed(0x1b, true));
 	assert_false(msr_passed(0xc0010117, true) || msr_passed(0xda0, true));
 	assert_int_equal(b->np_enable, 1);
 	assert_int_equal(b->ncr3, d->p2m.root_paddr);
@@ -213,7 +216,8 @@ static void test_system_round_trip(void **state)
 	s.dr6 = 0xffff0ff0;
 	s.dr7 = 0x400;
 	for (unsigned int i = 0; i < SEG_COUNT; i++)
-		s.seg[i] = (struct guest_segment){ (uint16_t)(8 * i), 0x893, 0x1000 + i, 0x10000 * i };
+		s.seg[i] = (struct guest_segment){ (uint16_t)(8 * i), 0x893, 0x1000 + i,
+						   0x10000 * i };
 	s.seg[SEG_CS].attr = 0xa9b;
 	s.gdt_base = 0xffff800000000000;
 	s.gdt_limit = 0x7f;
@@ -225,7 +229,7 @@ static void test_system_round_trip(void **state)
 	s.cpl = 3;
 	assert_int_equal(svm_ops.set_system(v, &s), 0);
 	svm_ops.get_system(v, &got);
-	assert_memory_equal(&got, &s, offsetof(struct guest_system, cpl) + 1);
+	assert_memory_equal(&got, &s, SYSTEM_BYTES);
 	assert_true(b->efer & EFER_SVME);
 	assert_int_equal(b->clean, 0);
 	svm_ops.get_paging(v, &g);
@@ -281,7 +285,7 @@ static void test_bad_states(void **state)
 		__VA_ARGS__;							\
 		assert_int_equal(svm_ops.set_system(v, &s), -XEN_EINVAL);	\
 		svm_ops.get_system(v, &got);					\
-		assert_memory_equal(&got, &good, offsetof(struct guest_system, cpl) + 1);			\
+		assert_memory_equal(&got, &good, SYSTEM_BYTES);			\
 	} while (0)
 	BAD(s.cr0 |= 1ULL << 32);
 	BAD(s.cr4 |= 1ULL << 40);
@@ -510,13 +514,14 @@ static void test_move(void **state)
 
 static void test_extended_state(void **state)
 {
+	uint8_t *xstate = test_xstate(port_this_pcpu()->cpu_id);
 	struct vcpu *w;
 
 	other = guest_new(2, 1, false);
 	w = other->vcpus[0];
 	insn_xsetbv(0, 7);		/* without an exit, as QEMU lets guests */
 	v->msr.tsc_aux = 3;
-	memset(test_xstate(port_this_pcpu()->cpu_id), 0x11, TEST_XSTATE_SIZE);
+	memset(xstate, 0x11, TEST_XSTATE_SIZE);
 	for (unsigned int i = 0; i < 4; i++)
 		insn_write_dr(i, 100 + i);
 	svm_ops.save(v);
@@ -526,16 +531,16 @@ static void test_extended_state(void **state)
 	assert_int_equal(insn_xgetbv(0), 1);
 	assert_int_equal(insn_rdmsr(MSR_TSC_AUX), 0);
 	assert_int_equal(insn_read_dr(2), 0);
-	assert_int_equal(test_xstate(port_this_pcpu()->cpu_id)[0], 0x7f);	/* FCW, MXCSR: initial */
-	assert_int_equal(test_xstate(port_this_pcpu()->cpu_id)[25], 0x1f);
-	assert_int_equal(test_xstate(port_this_pcpu()->cpu_id)[300], 0);
+	assert_int_equal(xstate[0], 0x7f);	/* FCW, MXCSR: initial */
+	assert_int_equal(xstate[25], 0x1f);
+	assert_int_equal(xstate[300], 0);
 	svm_ops.save(w);
 	svm_ops.load(v);
 	assert_int_equal(insn_xgetbv(0), 7);
 	assert_int_equal(v->msr.xcr0, 7);
 	assert_int_equal(insn_rdmsr(MSR_TSC_AUX), 3);
 	assert_int_equal(insn_read_dr(2), 102);
-	assert_int_equal(test_xstate(port_this_pcpu()->cpu_id)[300], 0x11);
+	assert_int_equal(xstate[300], 0x11);
 	insn_wrmsr(MSR_PRED_CMD, 0);
 	svm_ops.save(v);
 	svm_ops.load(v);
@@ -584,11 +589,14 @@ static void test_decode(void **state)
 		{ 0x64, 0, EXIT_IRQ_WINDOW }, { 0x6f, 0, EXIT_RDPMC }, { 0x72, 0, EXIT_CPUID },
 		{ 0x73, 0, EXIT_UNDEFINED }, { 0x76, 0, EXIT_WBINVD }, { 0x77, 0, EXIT_PAUSE },
 		{ 0x78, 0, EXIT_HLT }, { 0x7a, 0, EXIT_UNDEFINED }, { 0x7c, 0, EXIT_MSR_READ },
-		{ 0x7c, 1, EXIT_MSR_WRITE }, { 0x7f, 0, EXIT_SHUTDOWN }, { 0x80, 0, EXIT_UNDEFINED },
+		{ 0x7c, 1, EXIT_MSR_WRITE }, { 0x7f, 0, EXIT_SHUTDOWN },
+		{ 0x80, 0, EXIT_UNDEFINED },
 		{ 0x81, 0, EXIT_HYPERCALL }, { 0x86, 0, EXIT_UNDEFINED }, { 0x89, 0, EXIT_WBINVD },
 		{ 0x8a, 0, EXIT_MWAIT }, { 0x8b, 0, EXIT_MWAIT }, { 0x8d, 0, EXIT_XSETBV },
-		{ 0x8e, 0, EXIT_UNDEFINED }, { 0xffffffff, 0, EXIT_INVALID }, { ~0ULL, 0, EXIT_INVALID },
-		{ 0x7d, 0, EXIT_UNKNOWN }, { 0x18, 0, EXIT_CR_ACCESS }, { 0x00, 0, EXIT_UNKNOWN }, { 0x401, 0, EXIT_UNKNOWN },
+		{ 0x8e, 0, EXIT_UNDEFINED }, { 0xffffffff, 0, EXIT_INVALID },
+		{ ~0ULL, 0, EXIT_INVALID },
+		{ 0x7d, 0, EXIT_UNKNOWN }, { 0x18, 0, EXIT_CR_ACCESS }, { 0x00, 0, EXIT_UNKNOWN },
+		{ 0x401, 0, EXIT_UNKNOWN },
 		{ 0xbf, 0, EXIT_UNKNOWN }, { 0xc0, 0, EXIT_UNKNOWN },
 	};
 
@@ -653,7 +661,8 @@ static void test_decode_exceptions(void **state)
 	struct vm_exit exit = exit_with(0x41, 0, 0);
 
 	assert_int_equal(exit.kind, EXIT_EXCEPTION);
-	assert_true(exit.exception.vector == 1 && !exit.exception.has_error && !exit.exception.icebp);
+	assert_int_equal(exit.exception.vector, 1);
+	assert_false(exit.exception.has_error || exit.exception.icebp);
 	exit = exit_with(0x51, 0, 0);
 	assert_true(exit.exception.vector == 17 && exit.exception.has_error);
 	exit = exit_with(SVM_EXIT_ICEBP, 0, 0);
