@@ -8,8 +8,8 @@
  *
  * A vCPU remembers its last walks: the entries and where they stand. Such a
  * memo is never trusted, the entries are read again and compared; so what it
- * saves is the way through the p2m, not the walk. Any change of the p2m, which
- * could take frames away under it, voids it.
+ * saves is the way through the p2m, not the walk. The frames it points into are
+ * marked PAGE_WALKED: that one of them goes from the p2m voids all memos.
  */
 #include "hospes/guest_access.h"
 
@@ -20,7 +20,6 @@
 #define CR0_PG (1ULL << 31)
 #define CR4_PSE (1ULL << 4)
 #define CR4_PAE (1ULL << 5)
-#define CR4_SMEP (1ULL << 20)
 #define EFER_LMA (1ULL << 10)
 #define EFER_NX (1ULL << 11)
 
@@ -37,10 +36,9 @@
 #define PF_W	0x02u
 #define PF_U	0x04u
 #define PF_RSVD	0x08u
-#define PF_I	0x10u
 
-/* Not a right to ask for: the CPU did all this already. */
-#define WALK_DONE 0x8u
+/* Not a right to ask for: the CPU did all this already. Its memos are apart from others. */
+#define WALK_DONE (GUEST_MEMOS / 2)
 
 /* How often an entry may change under one walk before we give up. */
 #define WALK_RETRIES 16u
@@ -58,18 +56,13 @@ static inline uint8_t *gpa_va(const struct p2m *p, gpa_t gpa, bool write)
 	return port_directmap + (e & P2M_E_ADDR) + (gpa & ((PAGE_SIZE << order) - 1));
 }
 
-/* May the access go on? @all is the AND of all entries, @any their OR. */
-static bool allowed(const struct guest_paging *g, unsigned int access, uint64_t all, uint64_t any)
+/* May the access go on? @all is the AND of all entries. */
+static bool allowed(const struct guest_paging *g, unsigned int access, uint64_t all)
 {
 	bool user = access & WALK_USER;
 
-	if (user && !(all & PTE_U))
-		return false;
-	if ((access & WALK_WRITE) && !(all & PTE_W) && (user || g->wp))
-		return false;
-	if (access & WALK_EXEC)
-		return !(g->nx && (any & PTE_NX)) && (user || !g->smep || !(all & PTE_U));
-	return true;
+	return (!user || (all & PTE_U)) &&
+	       (!(access & WALK_WRITE) || (all & PTE_W) || (!user && !g->wp));
 }
 
 /* Sets bits in an entry that was read as @pte. False: it has changed since. */
@@ -102,11 +95,8 @@ struct walk {
 
 static int walk_fault(struct walk *w, uint32_t why)
 {
-	w->pf_error = why;
-	w->pf_error |= w->access & WALK_WRITE ? PF_W : 0;
-	w->pf_error |= w->access & WALK_USER ? PF_U : 0;
-	if ((w->access & WALK_EXEC) && (w->g.nx || w->g.smep))
-		w->pf_error |= PF_I;
+	w->pf_error = why | (w->access & WALK_WRITE ? PF_W : 0) |
+		      (w->access & WALK_USER ? PF_U : 0);
 	return -XEN_EFAULT;
 }
 
@@ -121,7 +111,7 @@ int walk_levels(struct walk *w, gva_t va, gpa_t *gpa, gpa_t table, unsigned int 
 	const unsigned int bits = wide ? 9 : 10, log = wide ? 3 : 2;
 	/* Entries with such bits end the walk: big ones, and wrong ones. */
 	uint64_t odd = wide ? PTE_PS | (w->g.nx ? 0 : PTE_NX) : w->g.cr4 & CR4_PSE ? PTE_PS : 0;
-	uint64_t all = ~0ULL, any = 0, pte, offset, want = PTE_A;
+	uint64_t all = ~0ULL, pte, offset, want = PTE_A;
 	unsigned int nr = 0;
 	void *slot;
 
@@ -140,7 +130,6 @@ int walk_levels(struct walk *w, gva_t va, gpa_t *gpa, gpa_t table, unsigned int 
 				return AGAIN;
 		}
 		all &= pte;
-		any |= pte;
 		w->memo->slot[nr] = slot;
 		w->memo->pte[nr++] = pte | PTE_A;
 		if (shift == PAGE_SHIFT || (pte & odd))
@@ -152,7 +141,7 @@ int walk_levels(struct walk *w, gva_t va, gpa_t *gpa, gpa_t table, unsigned int 
 			     (shift > 30 || (pte & offset & ~0x1fffULL)))))
 		return walk_fault(w, PF_P | PF_RSVD);
 	if (!(w->access & WALK_DONE)) {
-		if (unlikely(!allowed(&w->g, w->access, all, any)))
+		if (unlikely(!allowed(&w->g, w->access, all)))
 			return walk_fault(w, PF_P);
 		if (w->access & WALK_WRITE)
 			want |= PTE_D;
@@ -196,7 +185,7 @@ static int walk(struct walk *w, gva_t va, gpa_t *gpa)
 	for (unsigned int i = 0; rc == AGAIN && i < WALK_RETRIES; i++) {
 		if (unlikely(!is_long(&w->g)))
 			rc = walk_old(w, (uint32_t)va, gpa);
-		else if (unlikely((uint64_t)((int64_t)(va << 16) >> 16) != va))
+		else if (unlikely(!gva_is_canonical(va)))
 			rc = walk_fault(w, 0);
 		else
 			rc = walk_levels(w, va, gpa, w->g.cr3 & PTE_ADDR, 39, true);
@@ -220,7 +209,7 @@ int guest_walk(struct vcpu *v, gva_t va, unsigned int access, gpa_t *gpa, uint32
 /* What a walk depends on besides the root; the bits do not overlap. */
 static inline uint64_t paging_mode(const struct guest_paging *g)
 {
-	return (g->cr0 & (CR0_PG | CR0_WP)) | (g->cr4 & (CR4_PSE | CR4_PAE | CR4_SMEP)) |
+	return (g->cr0 & (CR0_PG | CR0_WP)) | (g->cr4 & (CR4_PSE | CR4_PAE)) |
 	       (g->efer & (EFER_LMA | EFER_NX));
 }
 
@@ -231,6 +220,14 @@ static inline bool memo_holds(const struct guest_memo *m, uint64_t key,
 	       m->changes == changes && read_once(*m->slot[0]) == m->pte[0] &&
 	       read_once(*m->slot[1]) == m->pte[1] && read_once(*m->slot[2]) == m->pte[2] &&
 	       read_once(*m->slot[3]) == m->pte[3];
+}
+
+static void mark_walked(const void *va)
+{
+	struct page *pg = &frame_table[virt_to_mfn(va).v];
+
+	if (!(read_once(pg->flags) & PAGE_WALKED))
+		__atomic_fetch_or(&pg->flags, PAGE_WALKED, __ATOMIC_RELAXED);
 }
 
 /* The slow half of translate(): walks, and makes the memo. */
@@ -254,13 +251,17 @@ translate_anew(struct guest_memo *m, const struct p2m *p, const struct guest_pag
 	m->mode = paging_mode(g);
 	m->changes = p->changes;
 	m->page = page;
+	mark_walked(page);
+	for (unsigned int i = 0; i < GUEST_MEMO_LEVELS; i++)
+		mark_walked(m->slot[i]);
 	return page;
 }
 
 /* Where the page of @va lies in our address space, or NULL. p2m lock held. */
 static inline uint8_t *translate(struct vcpu *v, gva_t va, unsigned int access)
 {
-	struct guest_memo *m = &v->memo[(va >> PAGE_SHIFT ^ access) & (GUEST_MEMOS - 1)];
+	uint64_t nr = (va >> PAGE_SHIFT & (GUEST_MEMOS / 2 - 1)) ^ access;
+	struct guest_memo *m = &v->memo[nr];
 	const struct p2m *p = &v->domain->p2m;
 	uint64_t key = (va & PAGE_MASK) | access;
 	struct guest_paging g;
@@ -322,36 +323,22 @@ const uint8_t *guest_code(struct vcpu *v, gva_t va, size_t *avail)
 	return page ? page + (va & ~PAGE_MASK) : NULL;
 }
 
-static int copy_phys(struct domain *d, gpa_t gpa, uint8_t *buf, size_t len, bool write)
-{
-	int rc = 0;
-
-	read_lock(&d->p2m.lock);
-	while (len) {
-		size_t n = MIN(len, PAGE_SIZE - (gpa & ~PAGE_MASK));
-		uint8_t *host = gpa_va(&d->p2m, gpa, write);
-
-		if (!host) {
-			rc = -XEN_EFAULT;
-			break;
-		}
-		memcpy(write ? host : buf, write ? buf : host, n);
-		gpa += n;
-		buf += n;
-		len -= n;
-	}
-	read_unlock(&d->p2m.lock);
-	return rc;
-}
-
-int guest_phys_read(struct domain *d, gpa_t src, void *dst, size_t len)
-{
-	return copy_phys(d, src, dst, len, false);
-}
-
 int guest_phys_write(struct domain *d, gpa_t dst, const void *src, size_t len)
 {
-	return copy_phys(d, dst, (uint8_t *)(uintptr_t)src, len, true);
+	const uint8_t *from = src;
+	uint8_t *host;
+	size_t n;
+
+	read_lock(&d->p2m.lock);
+	for (; len; dst += n, from += n, len -= n) {
+		host = gpa_va(&d->p2m, dst, true);
+		if (!host)
+			break;
+		n = MIN(len, PAGE_SIZE - (dst & ~PAGE_MASK));
+		memcpy(host, from, n);
+	}
+	read_unlock(&d->p2m.lock);
+	return len ? -XEN_EFAULT : 0;
 }
 
 int guest_pin(struct domain *d, gfn_t gfn, struct guest_pin *pin)
@@ -360,8 +347,7 @@ int guest_pin(struct domain *d, gfn_t gfn, struct guest_pin *pin)
 
 	if (!pg)
 		return -XEN_EINVAL;
-	pin->page = pg;
-	pin->va = mfn_to_virt(page_to_mfn(pg));
+	*pin = (struct guest_pin){ .page = pg, .va = mfn_to_virt(page_to_mfn(pg)) };
 	return 0;
 }
 

@@ -65,6 +65,11 @@ static int64_t for_each_extent(struct vcpu *v, struct hypercall *hc,
 	return (int64_t)i;
 }
 
+static int release_extent(struct domain *d, gfn_t gfn, unsigned int order)
+{
+	return p2m_release(d, gfn, 1ULL << order);
+}
+
 int64_t memop_populate_physmap(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	return for_each_extent(v, hc, arg, p2m_populate);
@@ -72,7 +77,7 @@ int64_t memop_populate_physmap(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int64_t memop_decrease_reservation(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	return for_each_extent(v, hc, arg, p2m_release_extent);
+	return for_each_extent(v, hc, arg, release_extent);
 }
 
 /* --- Queries ------------------------------------------------------------ */

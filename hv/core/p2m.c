@@ -4,8 +4,7 @@
  *
  * Owns: the table pages of every domain, under d->p2m.lock (write side). Each
  * is a page of the hypervisor whose struct page counts the entries in use, so
- * that an empty table is freed, and one that becomes full is looked at once
- * for merging.
+ * that an empty table is freed, and a full one is looked at for merging.
  *
  * CPUs walk the tables meanwhile: every change is one 64-bit store, a present
  * entry turns absent and is flushed before it names another frame, and a table
@@ -17,7 +16,7 @@
 #include "hospes/lib.h"
 #include "hospes/pcpu.h"
 
-#define TOP_LEVEL 3u		/* level n entries map 2^(9 n) frames */
+#define TOP_LEVEL 3u		/* entries of level n map 2^(9 n) frames */
 #define ENTRIES 512u
 #define TEARDOWN_BATCH 512u
 
@@ -42,24 +41,22 @@ static enum p2m_type e_type(uint64_t e)
 	return (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7);
 }
 
-static bool is_table(uint64_t e, unsigned int level)
+static uint64_t *table_of(uint64_t *slot)
 {
-	return level && p2m_e_is_table(e);
+	return (uint64_t *)((uintptr_t)slot & PAGE_MASK);
 }
 
-static unsigned int index_at(gfn_t gfn, unsigned int level)
+static struct page *page_of(const uint64_t *slot)
 {
-	return (unsigned int)(gfn.v >> 9 * level) & (ENTRIES - 1);
+	return &frame_table[virt_to_mfn(slot).v];
 }
 
-static void store(uint64_t *slot, uint64_t e)
+static void set_entry(uint64_t *slot, uint64_t e)
 {
+	struct page *pg = page_of(slot);
+
+	pg->p2m_used = (uint16_t)(pg->p2m_used + !!e - !!*slot);
 	__atomic_store_n(slot, e, __ATOMIC_RELEASE);
-}
-
-static uint16_t *used(const uint64_t *table)
-{
-	return &frame_table[virt_to_mfn(table).v].p2m_used;
 }
 
 /* --- Tables ------------------------------------------------------------- */
@@ -76,252 +73,153 @@ static uint64_t *table_alloc(struct p2m *p)
 	return table;
 }
 
-static void table_free(struct p2m *p, uint64_t *table)
+/* An @empty one is all zeros: kept, the next mapping nearby need not scrub one. */
+static void table_free(struct p2m *p, uint64_t *table, bool empty)
 {
 	p->tables--;
-	hv_free_pages(table, 0);
-}
-
-static void tree_free(struct p2m *p, uint64_t *table, unsigned int level)
-{
-	for (unsigned int i = 0; level && i < ENTRIES; i++) {
-		if (is_table(table[i], level))
-			tree_free(p, p2m_e_table(table[i]), level - 1);
-	}
-	table_free(p, table);
+	if (empty && !p->spare)
+		p->spare = table;
+	else
+		hv_free_pages(table, 0);
 }
 
 /* Fills the new @table of @level with what the entry above maps by itself. */
 static void table_fill(uint64_t *table, unsigned int level, uint64_t above)
 {
-	uint64_t step = PAGE_SIZE << 9 * level;
-
 	if (!above)
 		return;
 	if (!level)
 		above &= ~P2M_E_BIG;
-	for (unsigned int i = 0; i < ENTRIES; i++, above += step)
+	for (unsigned int i = 0; i < ENTRIES; i++, above += PAGE_SIZE << 9 * level)
 		table[i] = above;
-	*used(table) = ENTRIES;
+	page_of(table)->p2m_used = ENTRIES;
 }
 
 /*
- * Puts tables of the levels from, from - 1, ... to under the entry @slot on
- * the way to @gfn. What it maps stays mapped. All pages are taken first.
+ * The entry that can stand for the whole @table of @level, or 0. Where the
+ * last look at a full table ended is looked at first: it does not change often.
  */
-static int grow(struct p2m *p, uint64_t *slot, gfn_t gfn, unsigned int from, unsigned int to)
+static uint64_t big_entry(const uint64_t *table, unsigned int level)
 {
-	uint64_t *tables[TOP_LEVEL];
-	uint64_t above = *slot;
-	unsigned int nr = 0, count = from - to + 1;
+	uint64_t step = PAGE_SIZE << 9 * level, first = table[0];
+	struct page *pg = page_of(table);
 
-	for (; nr < count; nr++) {
-		tables[nr] = table_alloc(p);
-		if (!tables[nr])
-			goto err_free;
-	}
-	for (nr = 0; nr < count; nr++) {
-		unsigned int level = from - nr;
-		uint64_t *next = &tables[nr][index_at(gfn, level)];
-
-		table_fill(tables[nr], level, above);
-		above = *next;
-		if (level == to)
-			break;
-		*used(tables[nr]) += !above;
-		*next = mfn_to_paddr(virt_to_mfn(tables[nr + 1])) | E_TABLE;
-	}
-	*used((uint64_t *)((uintptr_t)slot & PAGE_MASK)) += !*slot;
-	store(slot, mfn_to_paddr(virt_to_mfn(tables[0])) | E_TABLE);
-	return 0;
-
-err_free:
-	while (nr-- > 0)
-		table_free(p, tables[nr]);
-	return -XEN_ENOMEM;
-}
-
-/*
- * Walks to the table of @level, making it when @make; path[l] is the entry of
- * level l passed on the way. *table is NULL where there is a hole instead.
- */
-static int descend(struct p2m *p, gfn_t gfn, unsigned int level, bool make, uint64_t **path,
-		   uint64_t **table)
-{
-	uint64_t *t = p->root;
-
-	for (unsigned int l = TOP_LEVEL; l > level; l--) {
-		uint64_t *slot = &t[index_at(gfn, l)];
-
-		if (unlikely(!is_table(*slot, l))) {
-			int rc;
-
-			*table = NULL;
-			if (!*slot && !make)
-				return 0;
-			rc = grow(p, slot, gfn, l - 1, level);
-			if (rc)
-				return rc;
+	if (level >= TOP_LEVEL - 1 || pg->p2m_used != ENTRIES ||
+	    !(1u << e_type(first) & MERGEABLE) || (first & P2M_E_ADDR & (step * ENTRIES - 1)) ||
+	    table[pg->p2m_odd] != first + step * pg->p2m_odd)
+		return 0;
+	for (uint32_t i = 1; i < ENTRIES; i++) {
+		if (table[i] != first + step * i) {
+			pg->p2m_odd = i;
+			return 0;
 		}
+	}
+	return first | P2M_E_BIG;
+}
+
+/* Takes tables away that became empty or a run, from the one of path[level] up. */
+static void tidy(struct domain *d, uint64_t **path, unsigned int level)
+{
+	for (; level < TOP_LEVEL; level++) {
+		uint64_t *table = table_of(path[level]), big = big_entry(table, level);
+
+		if (!big && page_of(table)->p2m_used)
+			return;
+		set_entry(path[level + 1], big);
+		p2m_flush(d);
+		table_free(&d->p2m, table, !big);
+	}
+}
+
+/*
+ * Walks to the entry for @gfn at @level, path[l] is the one of level l passed
+ * on the way. Big mappings are split, and tables made where there is a hole
+ * when @make, else path[level] is NULL then.
+ */
+static int descend(struct domain *d, gfn_t gfn, unsigned int level, bool make, uint64_t **path)
+{
+	uint64_t *table = d->p2m.root;
+
+	for (unsigned int l = TOP_LEVEL;; l--) {
+		uint64_t *slot = &table[gfn.v >> 9 * l & (ENTRIES - 1)];
+
 		path[l] = slot;
-		t = p2m_e_table(*slot);
-	}
-	*table = t;
-	return 0;
-}
-
-/* Frees @table of @level if it is empty, and those above that become so. */
-static void prune(struct domain *d, uint64_t **path, uint64_t *table, unsigned int level)
-{
-	while (level < TOP_LEVEL && !*used(table)) {
-		uint64_t *slot = path[++level];
-		uint64_t *parent = (uint64_t *)((uintptr_t)slot & PAGE_MASK);
-
-		store(slot, 0);
-		--*used(parent);
-		p2m_flush(d);
-		/* It is all zeros: the next mapping nearby need not scrub one. */
-		if (!d->p2m.spare) {
-			d->p2m.spare = table;
-			d->p2m.tables--;
-		} else {
-			table_free(&d->p2m, table);
+		if (l == level)
+			return 0;
+		if (likely(p2m_e_is_table(*slot))) {
+			table = p2m_e_table(*slot);
+			continue;
 		}
-		table = parent;
-	}
-}
-
-/* Can one entry above stand for the whole table? Looks at the ends first. */
-static bool is_run(const uint64_t *table, unsigned int level)
-{
-	uint64_t step = PAGE_SIZE << 9 * level;
-	uint64_t first = table[0];
-
-	if (*used(table) != ENTRIES || !(1u << e_type(first) & MERGEABLE) ||
-	    (first & P2M_E_ADDR & (step * ENTRIES - 1)) ||
-	    table[ENTRIES - 1] != first + step * (ENTRIES - 1))
-		return false;
-	for (unsigned int i = 1; i < ENTRIES - 1; i++) {
-		if (table[i] != first + step * i)
-			return false;
-	}
-	return true;
-}
-
-/* Replaces @table of @level, and those above, by big mappings where they are runs. */
-static void merge(struct domain *d, uint64_t **path, uint64_t *table, unsigned int level)
-{
-	while (level < TOP_LEVEL - 1 && is_run(table, level)) {
-		uint64_t *slot = path[++level];
-
-		store(slot, table[0] | P2M_E_BIG);
-		p2m_flush(d);
-		table_free(&d->p2m, table);
-		table = (uint64_t *)((uintptr_t)slot & PAGE_MASK);
+		path[level] = NULL;
+		if (!*slot && !make)
+			return 0;
+		table = table_alloc(&d->p2m);
+		if (!table) {
+			tidy(d, path, l);
+			return -XEN_ENOMEM;
+		}
+		table_fill(table, l - 1, *slot);
+		set_entry(slot, mfn_to_paddr(virt_to_mfn(table)) | E_TABLE);
 	}
 }
 
 /* --- Entries ------------------------------------------------------------ */
 
-/* Keeps struct page's note of where a page of the hypervisor is mapped. */
-static void note_shared(uint64_t e, uint64_t from, uint64_t to)
+/*
+ * Before @e goes from @gfn: struct page's note of where a page of the
+ * hypervisor is mapped, and walks remembered that may have come by.
+ */
+static void forget(struct p2m *p, uint64_t e, unsigned int level, gfn_t gfn)
 {
-	struct page *pg;
+	struct page *pg = mfn_to_page(paddr_to_mfn(e & P2M_E_ADDR));
 
-	if (likely(e_type(e) != P2M_SHARED))
-		return;
-	pg = mfn_to_page(paddr_to_mfn(e & P2M_E_ADDR));
-	if (pg && (!from || pg->shared_gfn == from))
-		pg->shared_gfn = to;
-}
-
-/* Makes entries absent that are about to name other frames; true: flush. */
-static bool break_entries(uint64_t *slot, unsigned int count, unsigned int level, uint64_t e)
-{
-	bool broken = false;
-
-	for (unsigned int i = 0; i < count; i++) {
-		if (!slot[i] || (!e && !is_table(slot[i], level)))
-			continue;
-		store(&slot[i], slot[i] & ~P2M_E_P);
-		broken = true;
-	}
-	return broken;
-}
-
-/* Writes @count entries from @e on. Returns by how many more are in use. */
-static int write_entries(struct p2m *p, uint64_t *slot, unsigned int count, unsigned int level,
-			 uint64_t e, gfn_t gfn)
-{
-	uint64_t step = PAGE_SIZE << 9 * level;
-	int more = 0;
-
-	for (unsigned int i = 0; i < count; i++) {
-		uint64_t old = slot[i];
-
-		note_shared(old, gfn.v + 1, 0);
-		if (old) {
-			p->changes++;
-			more--;
-		}
-		if (e)
-			more++;
-		store(&slot[i], e);
-		note_shared(e, 0, gfn.v + 1);
-		if (unlikely(is_table(old | P2M_E_P, level)) && old)
-			tree_free(p, p2m_e_table(old), level - 1);
-		if (e)
-			e += step;
-	}
-	return more;
+	if (level || (pg && (pg->flags & PAGE_WALKED)))
+		p->changes++;
+	if (e_type(e) == P2M_SHARED && pg->shared_gfn == gfn.v + 1)
+		pg->shared_gfn = 0;
 }
 
 int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m_type type)
 {
 	struct p2m *p = &d->p2m;
-	uint64_t frames = 1ULL << order, e = 0;
-	unsigned int level = MIN(order / 9, 2u), count;
-	uint64_t *path[TOP_LEVEL + 1];
-	uint64_t *table, *slot;
+	uint64_t last = gfn.v + (1ULL << order) - 1, old, e = 0;
+	unsigned int level = order / 9;
+	uint64_t *path[TOP_LEVEL + 1], *slot;
 	int rc;
 
-	if (order > PAGE_MAX_ORDER || !range_within(gfn.v, frames, P2M_MAX_GFN) ||
-	    (gfn.v & (frames - 1)) || (type == P2M_SHARED && order))
+	if (gfn.v >= P2M_MAX_GFN || (gfn.v & ((1ULL << order) - 1)))
 		return -XEN_EINVAL;
-	if (type != P2M_HOLE) {
-		if (!range_within(mfn.v, frames, P2M_E_ADDR >> PAGE_SHIFT) ||
-		    (mfn.v & (frames - 1)))
-			return -XEN_EINVAL;
-		e = mfn_to_paddr(mfn) | type_flags[type] | (uint64_t)type << P2M_E_TYPE_SHIFT;
-		if (level)
-			e |= P2M_E_BIG;
-	}
-	rc = descend(p, gfn, level, e, path, &table);
-	if (rc || !table)
+	if (type != P2M_HOLE)
+		e = mfn_to_paddr(mfn) | type_flags[type] | (uint64_t)type << P2M_E_TYPE_SHIFT |
+		    (level ? P2M_E_BIG : 0);
+	rc = descend(d, gfn, level, e, path);
+	slot = path[level];
+	if (rc || !slot)
 		return rc;
-	slot = &table[index_at(gfn, level)];
-	count = 1u << (order - 9 * level);
-	if (break_entries(slot, count, level, e))
-		p2m_flush(d);
-	*used(table) = (uint16_t)(*used(table) + write_entries(p, slot, count, level, e, gfn));
-	if (!e) {
-		prune(d, path, table, level);
-		return 0;
+	old = *slot;
+	if (level && p2m_e_is_table(old))
+		return -XEN_EEXIST;
+	if (old) {
+		forget(p, old, level, gfn);
+		if (e) {
+			__atomic_store_n(slot, old & ~P2M_E_P, __ATOMIC_RELEASE);
+			p2m_flush(d);
+		}
 	}
-	if (gfn.v + frames - 1 > p->max_gfn.v)
-		p->max_gfn = GFN(gfn.v + frames - 1);
-	merge(d, path, table, level);
+	set_entry(slot, e);
+	if (e && last > p->max_gfn.v)
+		p->max_gfn = GFN(last);
+	if (type == P2M_SHARED)
+		frame_table[mfn.v].shared_gfn = gfn.v + 1;
+	tidy(d, path, level);
 	return 0;
 }
 
 int p2m_split(struct domain *d, gfn_t gfn)
 {
 	uint64_t *path[TOP_LEVEL + 1];
-	uint64_t *table;
 
-	if (gfn.v >= P2M_MAX_GFN)
-		return -XEN_EINVAL;
-	return descend(&d->p2m, gfn, 0, false, path, &table);
+	return gfn.v < P2M_MAX_GFN ? descend(d, gfn, 0, false, path) : -XEN_EINVAL;
 }
 
 void p2m_flush(struct domain *d)
@@ -368,12 +266,14 @@ void p2m_destroy(struct domain *d)
 {
 	struct p2m *p = &d->p2m;
 
-	if (p->root)
-		tree_free(p, p->root, TOP_LEVEL);
-	p->root = NULL;
+	if (!p->root)
+		return;
+	while (!p2m_teardown_step(d))
+		;
+	hv_free_pages(p->root, 0);
 	if (p->spare)
 		hv_free_pages(p->spare, 0);
-	p->spare = NULL;
+	p->root = p->spare = NULL;
 }
 
 void p2m_put_entry(struct p2m_entry e)
@@ -389,7 +289,7 @@ static void teardown_entry(struct domain *d)
 	gfn_t gfn = p->teardown_gfn;
 	struct p2m_entry e = p2m_get(p, gfn);
 
-	p->teardown_gfn = GFN(ALIGN_DOWN(gfn.v, 1ULL << e.order) + (1ULL << e.order));
+	p->teardown_gfn = GFN((gfn.v | ((1ULL << e.order) - 1)) + 1);
 	if (e.type == P2M_HOLE)
 		return;
 	/* Exactly one entry: needs no memory. */
@@ -406,9 +306,9 @@ static void teardown_entry(struct domain *d)
 bool p2m_teardown_step(struct domain *d)
 {
 	struct p2m *p = &d->p2m;
-	bool done = !p->root;
+	bool done = false;
 
-	if (done)
+	if (!p->root)
 		return true;
 	write_lock(&p->lock);
 	for (unsigned int i = 0; i < TEARDOWN_BATCH && !done; i++) {
@@ -443,53 +343,40 @@ struct page *p2m_get_page(struct domain *d, gfn_t gfn, bool write)
 	return pg;
 }
 
-static bool is_hole(const struct p2m *p, gfn_t gfn, uint64_t count)
-{
-	for (uint64_t i = gfn.v; i < gfn.v + count;) {
-		struct p2m_entry e = p2m_get(p, GFN(i));
-
-		if (e.type != P2M_HOLE)
-			return false;
-		i = ALIGN_DOWN(i, 1ULL << e.order) + (1ULL << e.order);
-	}
-	return true;
-}
-
 static void put_frames(mfn_t mfn, unsigned int order)
 {
 	for (uint64_t i = 0; i < 1ULL << order; i++)
 		page_put(&frame_table[mfn.v + i]);
 }
 
-/* The size to try when 2^order frames do not fit. */
-static unsigned int smaller(unsigned int order)
+/* The order, @max or smaller, of the biggest piece at @gfn within @count frames. */
+static unsigned int piece_order(gfn_t gfn, uint64_t count, unsigned int max)
 {
-	return order > PAGE_ORDER_2M ? PAGE_ORDER_2M : PAGE_ORDER_4K;
+	while (max && (!(count >> max) || (gfn.v & ((1ULL << max) - 1))))
+		max -= PAGE_ORDER_2M;
+	return max;
 }
 
-static int release_range(struct domain *d, gfn_t gfn, uint64_t count)
+int p2m_release(struct domain *d, gfn_t gfn, uint64_t count)
 {
 	while (count) {
 		struct p2m_entry e;
-		unsigned int piece;
+		unsigned int order;
 		int rc = -XEN_ENOENT;
 
 		write_lock(&d->p2m.lock);
 		e = p2m_get(&d->p2m, gfn);
-		for (piece = e.order; piece; piece = smaller(piece)) {
-			if (count >> piece && !(gfn.v & ((1ULL << piece) - 1)))
-				break;
-		}
+		order = piece_order(gfn, count, e.order);
 		if (e.type == P2M_RAM || e.type == P2M_RAM_RO)
-			rc = p2m_set(d, gfn, piece, INVALID_MFN, P2M_HOLE);
+			rc = p2m_set(d, gfn, order, INVALID_MFN, P2M_HOLE);
 		if (!rc)
 			p2m_flush(d);
 		write_unlock(&d->p2m.lock);
 		if (rc)
 			return rc;
-		put_frames(e.mfn, piece);
-		gfn = gfn_add(gfn, 1ULL << piece);
-		count -= 1ULL << piece;
+		put_frames(e.mfn, order);
+		gfn = gfn_add(gfn, 1ULL << order);
+		count -= 1ULL << order;
 	}
 	return 0;
 }
@@ -497,17 +384,18 @@ static int release_range(struct domain *d, gfn_t gfn, uint64_t count)
 /* One piece: 2^order contiguous frames. */
 static int populate_piece(struct domain *d, gfn_t gfn, unsigned int order)
 {
+	struct p2m_entry e;
 	mfn_t mfn;
-	int rc;
+	int rc = page_alloc_domain(d, order, &mfn);
 
-	rc = page_alloc_domain(d, order, &mfn);
 	if (rc)
 		return rc;
 	write_lock(&d->p2m.lock);
+	e = p2m_get(&d->p2m, gfn);
 	/* Teardown takes the lock after `dying` is set: it finds what we add now. */
 	if (domain_is_dying(d))
 		rc = -XEN_ESRCH;
-	else if (!is_hole(&d->p2m, gfn, 1ULL << order))
+	else if (e.type != P2M_HOLE || e.order < order)	/* no table is empty */
 		rc = -XEN_EEXIST;
 	else
 		rc = p2m_set(d, gfn, order, mfn, P2M_RAM);
@@ -519,34 +407,26 @@ static int populate_piece(struct domain *d, gfn_t gfn, unsigned int order)
 
 int p2m_populate(struct domain *d, gfn_t gfn, unsigned int order)
 {
-	unsigned int piece = order > PAGE_ORDER_2M && order < PAGE_ORDER_1G ? PAGE_ORDER_2M : order;
-	uint64_t pos = 0;
-	int rc, undo;
+	uint64_t count = 1ULL << order, done = 0;
+	unsigned int max = PAGE_ORDER_1G;
 
-	if (order > PAGE_MAX_ORDER || !range_within(gfn.v, 1ULL << order, P2M_MAX_GFN))
+	if (!range_within(gfn.v, count, P2M_MAX_GFN))
 		return -XEN_EINVAL;
-	while (gfn.v & ((1ULL << piece) - 1))
-		piece = smaller(piece);
-	while (pos < 1ULL << order) {
-		rc = populate_piece(d, gfn_add(gfn, pos), piece);
-		if (rc == -XEN_ENOMEM && piece)
-			piece = smaller(piece);
-		else if (rc)
-			goto err_release;
-		else
-			pos += 1ULL << piece;
+	while (done < count) {
+		gfn_t at = gfn_add(gfn, done);
+		unsigned int piece = piece_order(at, count - done, max);
+		int rc = populate_piece(d, at, piece);
+
+		if (!rc) {
+			done += 1ULL << piece;
+		} else if (rc == -XEN_ENOMEM && piece) {
+			max = piece - PAGE_ORDER_2M;
+		} else {
+			/* Whole pieces: fails only where others changed the range meanwhile. */
+			int undo = p2m_release(d, gfn, done);
+
+			return undo == -XEN_ENOMEM ? undo : rc;
+		}
 	}
 	return 0;
-
-err_release:
-	/* Whole pieces: fails only where others changed the range meanwhile. */
-	undo = release_range(d, gfn, pos);
-	return undo == -XEN_ENOMEM ? undo : rc;
-}
-
-int p2m_release_extent(struct domain *d, gfn_t gfn, unsigned int order)
-{
-	if (order > PAGE_MAX_ORDER)
-		return -XEN_EINVAL;
-	return release_range(d, gfn, 1ULL << order);
 }

@@ -227,7 +227,7 @@ void hv_free_pages(void *va, unsigned int order)
 {
 	struct page *pg = &frame_table[virt_to_mfn(va).v];
 
-	ASSERT(pg->flags == PAGE_MANAGED && pg->owner == 0 && pg->order == order);
+	ASSERT((pg->flags & ~PAGE_WALKED) == PAGE_MANAGED && pg->owner == 0 && pg->order == order);
 	free_frames(pg, order);
 }
 

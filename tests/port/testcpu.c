@@ -11,7 +11,6 @@
 #include "hospes/domain.h"
 
 #define CR0_WP (1u << 16)
-#define CR4_SMEP (1u << 20)
 #define EFER_NX (1u << 11)
 
 void (*test_run_hook)(struct vcpu *v, struct vm_exit *exit);
@@ -113,7 +112,7 @@ static void test_get_paging(struct vcpu *v, struct guest_paging *g)
 
 	*g = (struct guest_paging){
 		.cr0 = s->cr0, .cr3 = s->cr3, .cr4 = s->cr4, .efer = s->efer, .cpl = s->cpl,
-		.nx = s->efer & EFER_NX, .wp = s->cr0 & CR0_WP, .smep = s->cr4 & CR4_SMEP,
+		.nx = s->efer & EFER_NX, .wp = s->cr0 & CR0_WP,
 	};
 }
 

@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "hospes/console.h"
+#include "hospes/domain.h"
 #include "hospes/page.h"
 
 #define NO_DEADLINE UINT64_MAX
@@ -393,4 +394,21 @@ void port_reboot(void)
 void port_poweroff(void)
 {
 	port_panic("poweroff");
+}
+
+bool test_guest_read(struct domain *d, gpa_t src, void *dst, size_t len)
+{
+	uint8_t *to = dst;
+	bool ok = true;
+
+	read_lock(&d->p2m.lock);
+	for (; ok && len; len--, src++) {
+		struct p2m_entry e = p2m_get(&d->p2m, gpa_to_gfn(src));
+
+		ok = p2m_is_ram(e.type);
+		if (ok)
+			*to++ = ((uint8_t *)mfn_to_virt(e.mfn))[src & ~PAGE_MASK];
+	}
+	read_unlock(&d->p2m.lock);
+	return ok;
 }

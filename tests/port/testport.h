@@ -132,6 +132,9 @@ struct test_vcpu {
 
 struct test_vcpu *test_vcpu(struct vcpu *v);
 
+/* Reads guest physical memory of @d; false where some of it is not readable RAM. */
+bool test_guest_read(struct domain *d, gpa_t src, void *dst, size_t len);
+
 /* The next run() of @v answers this; with none queued it is EXIT_INTERRUPT. */
 void test_queue_exit(struct vcpu *v, const struct vm_exit *exit);
 /* Called in run(), when set, after the exit was chosen: plays the guest. */

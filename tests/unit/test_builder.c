@@ -139,7 +139,7 @@ static struct domain *start(void)
 
 static void guest_read(struct domain *d, uint64_t gpa, void *buf, size_t len)
 {
-	assert_int_equal(guest_phys_read(d, gpa, buf, len), 0);
+	assert_true(test_guest_read(d, gpa, buf, len));
 }
 
 /* The log since setup. */

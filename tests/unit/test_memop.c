@@ -50,7 +50,7 @@ static void poke(gpa_t gpa, const void *src, size_t len)
 
 static void peek(gpa_t gpa, void *dst, size_t len)
 {
-	assert_int_equal(guest_phys_read(dom, gpa, dst, len), 0);
+	assert_true(test_guest_read(dom, gpa, dst, len));
 }
 
 /* One round of memory_op, cmd with its progress bits; the argument is at ARG. */
@@ -543,7 +543,7 @@ static void test_foreign(void **state)
 	assert_int_equal(get(FAR).mfn.v, page_to_mfn(pg).v);
 	assert_int_equal(atomic_load(&pg->refs), 2);
 	/* The owner lets go, we still have it; then over it with another. */
-	assert_int_equal(p2m_release_ram(other, GFN(5)), 0);
+	assert_int_equal(p2m_release(other, GFN(5), 1), 0);
 	assert_int_equal(atomic_load(&other->tot_pages), 1);
 	assert_int_equal(p2m_populate(other, GFN(5), 0), 0);
 	assert_int_equal(call(XENMEM_add_to_physmap_batch, &b, sizeof(b)), 0);

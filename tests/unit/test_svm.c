@@ -233,7 +233,7 @@ static void test_system_round_trip(void **state)
 	assert_true(b->efer & EFER_SVME);
 	assert_int_equal(b->clean, 0);
 	svm_ops.get_paging(v, &g);
-	assert_true(g.cr3 == s.cr3 && g.cpl == 3 && g.nx && g.wp && g.smep && g.efer == s.efer);
+	assert_true(g.cr3 == s.cr3 && g.cpl == 3 && g.nx && g.wp && g.efer == s.efer);
 	svm_ops.get_segment(v, SEG_TR, &seg);
 	assert_memory_equal(&seg, &s.seg[SEG_TR], sizeof(seg));
 	assert_int_equal(svm_ops.get_cpl(v), 3);

@@ -69,7 +69,7 @@ struct vm_exit {
 struct guest_paging {
 	uint64_t cr0, cr3, cr4, efer;
 	uint8_t cpl;
-	bool nx, wp, smep;
+	bool nx, wp;
 };
 
 /* Everything that is not in struct guest_regs, for building, dumping, saving. */

@@ -21,7 +21,7 @@ static inline bool gva_is_canonical(gva_t va)
 }
 
 /* A walk that a vCPU did lately; see guest_access.c. p2m lock. */
-#define GUEST_MEMOS 4u		/* per vCPU; a power of two */
+#define GUEST_MEMOS 8u		/* per vCPU, half of them of code; a power of two */
 #define GUEST_MEMO_LEVELS 4u
 struct guest_memo {
 	uint64_t key;			/* page and access */
@@ -50,7 +50,6 @@ int guest_fetch(struct vcpu *v, gva_t va, uint8_t *buf, size_t len, size_t *got)
 const uint8_t *guest_code(struct vcpu *v, gva_t va, size_t *avail);
 
 /* Guest physical, any domain, may cross pages. 0 or -XEN_EFAULT. */
-int guest_phys_read(struct domain *d, gpa_t src, void *dst, size_t len) __must_check;
 int guest_phys_write(struct domain *d, gpa_t dst, const void *src, size_t len) __must_check;
 
 /*
@@ -72,7 +71,6 @@ void guest_unpin(struct guest_pin *pin);
  */
 #define WALK_WRITE 0x1u
 #define WALK_USER 0x2u
-#define WALK_EXEC 0x4u
 int guest_walk(struct vcpu *v, gva_t va, unsigned int access, gpa_t *gpa, uint32_t *pf_error)
 	__must_check;
 

@@ -14,8 +14,6 @@
 #include "hospes/spinlock.h"
 
 struct domain;
-struct pcpu;
-struct vcpu;
 
 enum p2m_type {
 	P2M_HOLE = 0,		/* nothing: reads all ones, writes dropped */
@@ -40,7 +38,7 @@ struct p2m {
 	uint32_t tables;	/* page table pages in use; lock */
 	uint32_t tables_max;	/* the domain's limit for them */
 	gfn_t max_gfn;		/* highest ever mapped */
-	uint64_t changes;	/* how often an entry went or changed; write lock */
+	uint64_t changes;	/* how often a frame with PAGE_WALKED went; write lock */
 	gfn_t teardown_gfn;	/* where p2m_teardown_step() goes on, */
 	mfn_t teardown_mfn;	/* and the frames it still holds references to */
 	uint64_t teardown_left;
@@ -56,7 +54,7 @@ struct p2m_entry {
 /* -XEN_ENOMEM. Nothing else of @d is needed. */
 int p2m_init(struct domain *d, uint32_t tables_max) __must_check;
 
-/* Frees the tables. All entries' references must have been dropped. */
+/* Frees the tables, and first what p2m_teardown_step() has left. */
 void p2m_destroy(struct domain *d);
 
 /*
@@ -127,12 +125,13 @@ static inline struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 }
 
 /*
- * Maps or (type P2M_HOLE) unmaps 2^order frames, order up to 18, splitting and
- * merging bigger mappings as needed. Both numbers are aligned to the order,
- * else -XEN_EINVAL, as beyond P2M_MAX_GFN. Caller holds the write lock, has
- * dealt with the old entries' references, and calls p2m_flush() before it lets
- * go of frames that became unreachable. -XEN_ENOMEM leaves the tables as they
- * were. P2M_SHARED frames are mapped one by one, and struct page says where.
+ * Maps or (type P2M_HOLE) unmaps 2^order frames, order 0, 9 or 18, splitting and
+ * merging bigger mappings as needed; -XEN_EEXIST where there are smaller ones.
+ * @gfn is aligned and below P2M_MAX_GFN, else -XEN_EINVAL. Caller holds the
+ * write lock, has dealt with the old entry's references, and calls p2m_flush()
+ * before it lets go of frames that became unreachable. -XEN_ENOMEM leaves the
+ * tables as they were. P2M_SHARED frames are mapped one by one, and struct page
+ * says where.
  */
 int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m_type type)
 	__must_check;
@@ -167,24 +166,19 @@ static inline bool p2m_is_ram(enum p2m_type t)
 struct page *p2m_get_page(struct domain *d, gfn_t gfn, bool write);
 
 /*
- * Populates [gfn, gfn + 2^order) with fresh RAM, in the biggest pieces that
- * alignment and free memory allow; all or nothing. Takes the write lock.
- * Errors as p2m_set() and page_alloc_domain(). -XEN_EEXIST if something is
- * mapped there, -XEN_ESRCH for a dying domain.
+ * Populates [gfn, gfn + 2^order) with fresh RAM, order up to 18, in the biggest
+ * pieces that alignment and free memory allow; all or nothing. Takes the write
+ * lock. Errors as p2m_set() and page_alloc_domain(). -XEN_EEXIST if something
+ * is mapped there, -XEN_ESRCH for a dying domain.
  */
 int p2m_populate(struct domain *d, gfn_t gfn, unsigned int order) __must_check;
 
 /*
- * Removes 2^order own RAM pages from @gfn on and drops their references.
+ * Removes @count own RAM pages from @gfn on and drops their references.
  * Takes the write lock. -XEN_ENOENT where there is no RAM of the domain's:
  * what lies before is gone then. -XEN_ENOMEM: a big mapping cannot be split.
  */
-int p2m_release_extent(struct domain *d, gfn_t gfn, unsigned int order) __must_check;
-
-static inline int __must_check p2m_release_ram(struct domain *d, gfn_t gfn)
-{
-	return p2m_release_extent(d, gfn, PAGE_ORDER_4K);
-}
+int p2m_release(struct domain *d, gfn_t gfn, uint64_t count) __must_check;
 
 /* Drops the reference that an entry, just removed, held on its frame. */
 void p2m_put_entry(struct p2m_entry e);

@@ -28,6 +28,7 @@ struct domain;
 #define PAGE_DIRTY	0x02u	/* free, and must be scrubbed before use */
 #define PAGE_MANAGED	0x04u	/* belongs to the allocator at all */
 #define PAGE_SLAB	0x08u	/* divided into small allocations (slab.c) */
+#define PAGE_WALKED	0x10u	/* memos of guest walks point here (guest_access.c); atomic */
 
 struct page {
 	union {
@@ -37,13 +38,15 @@ struct page {
 		struct { atomic_uint refs; uint32_t pad; };
 		/* The hypervisor's, shown to a guest: gfn + 1, 0 = nowhere; p2m lock. */
 		uint64_t shared_gfn;
+		/* Nested page table: an entry that stood against merging; p2m lock. */
+		uint32_t p2m_odd;
 	};
 	union {
 		uint32_t owner;		/* in use: domain slot + 1, 0 for the hypervisor */
 		uint32_t clean;		/* free block: that many first frames are scrubbed */
 	};
 	uint8_t order;		/* of the free block or allocation that starts here */
-	uint8_t flags;		/* free: heap lock; in use: constant */
+	uint8_t flags;		/* free: heap lock; in use: constant but for PAGE_WALKED */
 	union {
 		struct { uint8_t slab_first, slab_used; };	/* slab lock */
 		uint16_t p2m_used;	/* nested page table: entries in use; p2m lock */

@@ -118,7 +118,6 @@ void svm_get_paging(struct vcpu *v, struct guest_paging *g)
 	g->cpl = b->cpl;
 	g->nx = b->efer & EFER_NX;
 	g->wp = b->cr0 & CR0_WP;
-	g->smep = b->cr4 & CR4_SMEP;
 }
 
 /* The fields that are the same on both sides. */
