@@ -1,90 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pairing heap: a tree in which no child is smaller than its parent. Merging
- * two makes one a child of the other; taking the root out merges its children
- * in pairs from left to right, then the pairs from right to left.
+ * Skew heap: a binary tree in which no child is less than its parent. Merging
+ * two goes down their right edges and swaps the children of each node it
+ * passes, which keeps the trees shallow enough on average.
  */
 #include "hospes/heap.h"
 
-/* Two roots without siblings become one. */
-static struct heap_node *merge(struct heap_node *a, struct heap_node *b)
+static struct heap_node *merge(struct heap_node *a, struct heap_node *b, struct heap_node *parent)
 {
-	struct heap_node *parent, *child;
+	struct heap_node *root = NULL, **link = &root;
 
-	if (!a || !b)
-		return a ? a : b;
-	parent = b->key < a->key ? b : a;
-	child = parent == a ? b : a;
-	child->prev = parent;
-	child->next = parent->child;
-	if (parent->child)
-		parent->child->prev = child;
-	parent->child = child;
-	return parent;
-}
+	while (a && b) {
+		struct heap_node *least = b->key < a->key ? b : a;
 
-/* Cuts the first one off a list of siblings. */
-static struct heap_node *cut(struct heap_node **list)
-{
-	struct heap_node *n = *list;
-
-	if (n) {
-		*list = n->next;
-		n->next = NULL;
+		b = least == a ? b : a;
+		a = least->right;
+		least->right = least->left;
+		least->parent = parent;
+		*link = parent = least;
+		link = &least->left;
 	}
-	return n;
-}
-
-static struct heap_node *merge_siblings(struct heap_node *list)
-{
-	struct heap_node *pairs = NULL, *root = NULL, *n;
-
-	while ((n = cut(&list))) {
-		n = merge(n, cut(&list));
-		n->next = pairs;
-		pairs = n;
-	}
-	while ((n = cut(&pairs)))
-		root = merge(root, n);
+	*link = a ? a : b;
+	if (*link)
+		(*link)->parent = parent;
 	return root;
 }
 
 void heap_insert(struct heap *h, struct heap_node *n, uint64_t key)
 {
 	*n = (struct heap_node){ .key = key };
-	h->first = merge(h->first, n);
+	h->first = merge(h->first, n, NULL);
 }
 
 void heap_remove(struct heap *h, struct heap_node *n)
 {
-	struct heap_node *rest = merge_siblings(n->child);
+	struct heap_node *rest = merge(n->left, n->right, n->parent);
 
-	n->child = NULL;
-	if (n == h->first) {
+	if (!n->parent)
 		h->first = rest;
-	} else {
-		if (n->prev->child == n)
-			n->prev->child = n->next;
-		else
-			n->prev->next = n->next;
-		if (n->next)
-			n->next->prev = n->prev;
-		h->first = merge(h->first, rest);
-	}
-	if (h->first)
-		h->first->prev = NULL;
+	else if (n->parent->left == n)
+		n->parent->left = rest;
+	else
+		n->parent->right = rest;
 }
 
 struct heap_node *heap_next(const struct heap_node *n)
 {
-	if (n->child)
-		return n->child;
-	while (!n->next) {
-		while (n->prev && n->prev->child != n)
-			n = n->prev;
-		n = n->prev;
-		if (!n)
-			return NULL;
-	}
-	return n->next;
+	if (n->left || n->right)
+		return n->left ? n->left : n->right;
+	while (n->parent && (n == n->parent->right || !n->parent->right))
+		n = n->parent;
+	return n->parent ? n->parent->right : NULL;
 }

@@ -78,8 +78,8 @@ void pvclock_update_wallclock(struct domain *d)
 
 void runstate_change(struct vcpu *v, int state, uint64_t now)
 {
-	v->runstate.time[v->runstate.state] += now - v->runstate.entry;
-	v->runstate.entry = now;
+	v->runstate.time[v->runstate.state] += now - v->runstate.state_entry_time;
+	v->runstate.state_entry_time = now;
 	v->runstate.state = state;
 }
 
@@ -96,17 +96,14 @@ void runstate_update_area(struct vcpu *v)
 	unsigned int assist = atomic_load_explicit(&v->domain->vm_assist, memory_order_relaxed);
 	uint64_t flag = assist & 1u << VMASST_TYPE_runstate_update_flag ? XEN_RUNSTATE_UPDATE : 0;
 	/* Running here, so nobody else changes it. */
-	struct vcpu_runstate_info info = {
-		.state = v->runstate.state,
-		.state_entry_time = v->runstate.entry | flag,
-	};
+	struct vcpu_runstate_info info = v->runstate;
 
+	info.state_entry_time |= flag;
 	if (!v->runstate_area)
 		return;
-	memcpy(info.time, v->runstate.time, sizeof(info.time));
 	if (flag && !put_entry(v, info.state_entry_time))
 		return;
 	if (copy_to_guest(v, v->runstate_area, &info, sizeof(info)) || !flag)
 		return;
-	(void)put_entry(v, v->runstate.entry);
+	(void)put_entry(v, v->runstate.state_entry_time);
 }

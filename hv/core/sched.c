@@ -5,16 +5,16 @@
  * Fair: each vCPU's run time, divided by its weight, is its vruntime; a CPU
  * runs the least one that waits in its queue. The scale is the same on all
  * CPUs, so at the end of a slice a CPU also looks whether one that waits
- * elsewhere lags behind, and takes it. A cap is a budget per period that the
- * vCPUs of a domain share. Real-time: earliest deadline first among vCPUs
- * that admission bound to a CPU, each until its budget of the period is used.
+ * elsewhere lags behind, and takes it. Real-time: earliest deadline first among
+ * vCPUs that admission bound to a CPU. Budgets: of a real-time vCPU, and of the
+ * vCPUs of a capped domain together; who has used it up waits for its next period.
  *
- * Owns: struct sched_vcpu, sched_pcpu, sched_domain.
+ * Owns: struct sched_vcpu, sched_pcpu, sched_budget.
  * Locks: a vCPU's fields are covered by the lock of the CPU in sched.cpu; that
  * only changes under this lock, and while its state is loaded on no CPU.
- * Two masks are for lock-free looks: a CPU that goes idle sets its bit and
- * then looks for work, one that queues work sets its bit and then looks for an
- * idle CPU; so one of them sees the other.
+ * Masks are for lock-free looks: a CPU that goes idle sets its bit and then
+ * looks for work, one that queues work sets its bit and then looks for an idle
+ * CPU; so one of them sees the other.
  */
 #include "hospes/sched.h"
 
@@ -30,23 +30,34 @@
 #define RT_PERIOD_MIN (100 * US)
 #define RT_PERIOD_MAX (1000000 * US)
 #define RT_UTIL_LIMIT 950000u	/* ppm of a CPU; the rest keeps the machine manageable */
-#define MAX_STEAL_LOOKS 64
+#define MAX_LOOKS 64		/* into a queue of a CPU */
 
-/* Virtual time of @ns at @weight. 64 leaves room for nine years at weight 1. */
+/* Virtual time of @ns at @weight. 64 leaves room for four years at weight 1. */
 #define VTIME(ns, weight) (((ns) * 64 + (weight) / 2) / (weight))
-#define VTIME_DEFAULT(ns) VTIME(ns, SCHED_WEIGHT_DEFAULT)
-#define WAKE_CREDIT VTIME_DEFAULT(3000 * US)	/* how far a sleeper may lag when it wakes */
-#define PREEMPT_LAG VTIME_DEFAULT(1000 * US)	/* ... and must, to preempt */
-#define DRIFT_MAX VTIME_DEFAULT(20000 * US)	/* between a vCPU and the CPU it moves to */
+#define VTIME_START (1ULL << 63 | 1ULL << 40)	/* deadlines are less: they come first */
+#define WAKE_CREDIT VTIME(3000 * US, SCHED_WEIGHT_DEFAULT) /* how far who wakes may lag, */
+#define PREEMPT_LAG VTIME(1000 * US, SCHED_WEIGHT_DEFAULT) /* and must, to preempt */
+#define DRIFT_MAX VTIME(20000 * US, SCHED_WEIGHT_DEFAULT) /* from the CPU one moves to */
 
 static atomic_ulong idle_mask;		/* CPUs that run nothing */
+static atomic_ulong lone_mask;		/* those that run one vCPU, without a slice */
 static atomic_ulong waiting_mask;	/* busy CPUs with queued vCPUs that others may take */
-static atomic_ulong newest_vtime;	/* of any CPU: where one that was idle goes on */
+static atomic_ulong newest_vtime = VTIME_START; /* of any CPU: where one that was idle goes on */
 static struct spinlock admission = SPINLOCK(LOCK_ADMIT);
 
 static uint64_t bit(unsigned int nr)
 {
 	return 1ULL << nr;
+}
+
+static void set_mask(atomic_ulong *mask, unsigned int nr, bool on)
+{
+	bool was = atomic_load_explicit(mask, memory_order_relaxed) & bit(nr);
+
+	if (on && !was)
+		atomic_fetch_or(mask, bit(nr));
+	else if (!on && was)
+		atomic_fetch_and(mask, ~bit(nr));
 }
 
 static struct vcpu *node_vcpu(struct heap_node *n)
@@ -71,202 +82,118 @@ static bool is_rt(const struct vcpu *v)
 	return v->sched.rt_util;
 }
 
-static bool is_stealable(const struct vcpu *v)
-{
-	return v->sched.allowed & (v->sched.allowed - 1);
-}
-
 /* --- Budgets ------------------------------------------------------------ */
 
-/* Starts the domain's next cap period if it is due; a debt is paid first. */
-static void cap_refill(struct domain *d, uint64_t now)
+static struct sched_budget *budget_of(struct vcpu *v)
 {
-	uint64_t until = atomic_load(&d->cap.until), periods;
-	int64_t quota = (int64_t)(d->sched.cap * (CAP_PERIOD / 100)), left, next;
-
-	if (now < until)
-		return;
-	periods = 1 + (now - until) / CAP_PERIOD;
-	if (!atomic_compare_exchange_strong(&d->cap.until, &until, until + periods * CAP_PERIOD))
-		return;
-	left = atomic_load(&d->cap.left);
-	do {
-		next = left + quota * (int64_t)MIN(periods, 1000000u);
-	} while (!atomic_compare_exchange_weak(&d->cap.left, &left, MIN(next, quota)));
+	if (is_rt(v))
+		return &v->sched.rt;
+	return v->domain->cap.quota ? &v->domain->cap : NULL;
 }
 
-/* Starts @v's next real-time period if this one is over. */
-static void rt_refill(struct sched_vcpu *s, uint64_t now)
+/* ns that @v may run from now on. Starts the next period if it is due; a debt is paid first. */
+static uint64_t budget_left(struct vcpu *v, uint64_t now)
 {
-	if (now < s->rt_deadline)
-		return;
-	s->rt_deadline += s->rt_period;
-	if (s->rt_deadline <= now)
-		s->rt_deadline = now + s->rt_period;
-	s->rt_left = s->rt_budget;
+	struct sched_budget *b = budget_of(v);
+	uint64_t until, periods;
+	int64_t left, quota;
+
+	if (likely(!b))
+		return NEVER;
+	until = atomic_load_explicit(&b->until, memory_order_relaxed);
+	left = atomic_load_explicit(&b->left, memory_order_relaxed);
+	if (now >= until) {
+		periods = 1 + (now - until) / b->period;
+		quota = (int64_t)b->quota;
+		/* Of several CPUs one does it; all others only take from what is left. */
+		if (atomic_compare_exchange_strong(&b->until, &until, until + periods * b->period))
+			atomic_fetch_add(&b->left, MIN(quota * (int64_t)MIN(periods, 1000000u),
+						       quota - left));
+		left = atomic_load_explicit(&b->left, memory_order_relaxed);
+	}
+	return left < (int64_t)SLICE_MIN ? 0 : (uint64_t)left;
 }
 
 /*
  * A sleeper must not bring so much budget along that it would use more than
  * its share up to the deadline: then a new period starts now.
  */
-static void rt_wake(struct sched_vcpu *s, uint64_t now)
+static void rt_wake(struct sched_budget *b, uint64_t now)
 {
-	if (now >= s->rt_deadline ||
-	    s->rt_left * s->rt_period > (s->rt_deadline - now) * s->rt_budget) {
-		s->rt_deadline = now + s->rt_period;
-		s->rt_left = s->rt_budget;
-	}
-}
+	uint64_t until = atomic_load(&b->until);
+	int64_t left = atomic_load(&b->left);
 
-/* ns that @v may run from now on; else 0 and when it may again. */
-static uint64_t budget(struct vcpu *v, uint64_t now, uint64_t *again)
-{
-	struct domain *d = v->domain;
-	uint64_t left = NEVER;
-
-	if (is_rt(v)) {
-		rt_refill(&v->sched, now);
-		left = v->sched.rt_left;
-		*again = v->sched.rt_deadline;
-	} else if (d->sched.cap) {
-		int64_t share;
-
-		cap_refill(d, now);
-		share = atomic_load_explicit(&d->cap.left, memory_order_relaxed);
-		left = share > 0 ? (uint64_t)share : 0;
-		*again = atomic_load_explicit(&d->cap.until, memory_order_relaxed);
-	}
-	return left < SLICE_MIN ? 0 : left;
+	if (now < until && left * (int64_t)b->period <= (int64_t)((until - now) * b->quota))
+		return;
+	atomic_store(&b->until, now + b->period);
+	atomic_store(&b->left, (int64_t)b->quota);
 }
 
 /* Charges the time since the last look to @v, which runs. */
 static void account(struct vcpu *v, uint64_t now)
 {
-	struct sched_vcpu *s = &v->sched;
-	uint64_t delta = now - s->since;
+	struct sched_budget *b = budget_of(v);
+	uint64_t delta = now - v->sched.since;
 
-	s->since = now;
-	if (is_rt(v)) {
-		s->rt_left -= MIN(delta, s->rt_left);
-		return;
-	}
-	s->vruntime += VTIME(delta, s->weight);
-	if (v->domain->sched.cap)
-		atomic_fetch_sub_explicit(&v->domain->cap.left, (int64_t)delta,
-					  memory_order_relaxed);
+	v->sched.since = now;
+	v->sched.vruntime += VTIME(delta, v->sched.weight);
+	if (b)
+		atomic_fetch_sub_explicit(&b->left, (int64_t)delta, memory_order_relaxed);
+}
+
+static void throttle(struct vcpu *v, uint64_t until)
+{
+	v->sched.where = SCHED_THROTTLED;
+	timer_set(&v->sched.timer, until);
 }
 
 /* --- Run queues --------------------------------------------------------- */
 
-/* Returns whether the bit was turned on. */
-static bool set_mask(atomic_ulong *mask, unsigned int nr, bool on)
-{
-	bool was = atomic_load_explicit(mask, memory_order_relaxed) & bit(nr);
-
-	if (on && !was)
-		atomic_fetch_or(mask, bit(nr));
-	else if (!on && was)
-		atomic_fetch_and(mask, ~bit(nr));
-	return on && !was;
-}
-
-static uint64_t online_mask(void)
-{
-	return NEVER >> (64 - port_nr_pcpus());
-}
-
-/*
- * Tells the others what waits here. When that is new, those that run alone,
- * without a slice, have competition from now on.
- */
+/* Tells the others what waits here. */
 static void publish(struct pcpu *p)
 {
 	struct sched_pcpu *s = &p->sched;
-	uint64_t busy;
 
-	atomic_store_explicit(&s->front, s->fair.first ? s->fair.first->key : NEVER,
+	atomic_store_explicit(&s->front, s->queue.first ? s->queue.first->key : NEVER,
 			      memory_order_relaxed);
-	if (likely(!set_mask(&waiting_mask, p->cpu_id, s->nr_stealable && p->current)))
-		return;
-	busy = online_mask() & ~atomic_load(&idle_mask) & ~bit(p->cpu_id);
-	for (; busy; busy &= busy - 1) {
-		unsigned int nr = (unsigned int)ffs64(busy);
+	set_mask(&waiting_mask, p->cpu_id, s->nr_stealable && p->current);
+}
 
-		if (!timer_is_set(&pcpus[nr]->sched.slice))
-			softirq_raise(nr, SOFTIRQ_SCHEDULE);
-	}
+/* What the queue is sorted by. */
+static uint64_t rank(const struct vcpu *v)
+{
+	return is_rt(v) ? atomic_load(&v->sched.rt.until) : v->sched.vruntime;
+}
+
+static void queue_count(struct pcpu *p, struct vcpu *v, int nr)
+{
+	if (v->sched.allowed & (v->sched.allowed - 1))
+		p->sched.nr_stealable += (unsigned int)nr;
 }
 
 static void queue_add(struct pcpu *p, struct vcpu *v)
 {
 	v->sched.where = SCHED_QUEUED;
-	p->sched.nr_stealable += is_stealable(v);
-	if (is_rt(v))
-		heap_insert(&p->sched.rt, &v->sched.node, v->sched.rt_deadline);
-	else
-		heap_insert(&p->sched.fair, &v->sched.node, v->sched.vruntime);
+	queue_count(p, v, 1);
+	heap_insert(&p->sched.queue, &v->sched.node, rank(v));
 }
 
 static void queue_del(struct pcpu *p, struct vcpu *v)
 {
 	v->sched.where = SCHED_NOWHERE;
-	p->sched.nr_stealable -= is_stealable(v);
-	heap_remove(is_rt(v) ? &p->sched.rt : &p->sched.fair, &v->sched.node);
+	queue_count(p, v, -1);
+	heap_remove(&p->sched.queue, &v->sched.node);
 }
 
-/* Keeps a vCPU that comes from elsewhere or from sleep near the CPU's own time. */
-static void clamp_vruntime(struct vcpu *v, const struct sched_pcpu *s, uint64_t lag)
+/* Queues @v at @p, or throttles it. */
+static bool queue_ready(struct pcpu *p, struct vcpu *v, uint64_t now)
 {
-	uint64_t low = s->vtime - MIN(lag, s->vtime);
-
-	v->sched.vruntime = MIN(MAX(v->sched.vruntime, low), s->vtime + DRIFT_MAX);
-}
-
-/* Should @v, just queued at @p, run at once instead of what runs there? */
-static bool preempts(const struct pcpu *p, const struct vcpu *v, uint64_t now)
-{
-	const struct vcpu *c = p->current;
-
-	if (!c || is_rt(v) != is_rt(c))
-		return !c || is_rt(v);
-	if (is_rt(v))
-		return v->sched.rt_deadline < c->sched.rt_deadline;
-	return v->sched.vruntime + PREEMPT_LAG <
-	       c->sched.vruntime + VTIME(now - c->sched.since, c->sched.weight);
-}
-
-/*
- * Wakes all idle CPUs that may take @v from its queue: a single one might take
- * another vCPU instead. Rare, as vCPUs wake on idle CPUs in the first place.
- */
-static void poke_idle(const struct vcpu *v)
-{
-	uint64_t idle = atomic_load(&idle_mask) & v->sched.allowed;
-
-	for (; idle; idle &= idle - 1)
-		softirq_raise((unsigned int)ffs64(idle), SOFTIRQ_SCHEDULE);
-}
-
-/* Queues @v at @p, its CPU, or throttles it. The caller has @p's lock. */
-static void enqueue(struct pcpu *p, struct vcpu *v, uint64_t now)
-{
-	uint64_t again = 0;
-
-	if (v->runstate.state != RUNSTATE_runnable)
-		runstate_change(v, RUNSTATE_runnable, now);
-	if (!budget(v, now, &again)) {
-		v->sched.where = SCHED_THROTTLED;
-		timer_set(&v->sched.timer, again);
-		return;
+	if (budget_left(v, now)) {
+		queue_add(p, v);
+		return true;
 	}
-	queue_add(p, v);
-	set_mask(&idle_mask, p->cpu_id, false);
-	publish(p);
-	if (preempts(p, v, now) || !timer_is_set(&p->sched.slice))
-		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
-	if (p->current && !v->sched.loaded)
-		poke_idle(v);
+	throttle(v, atomic_load(&budget_of(v)->until));
+	return false;
 }
 
 /* Takes @v, which will not run for now, off wherever it is kept. */
@@ -281,12 +208,50 @@ static void dequeue(struct pcpu *p, struct vcpu *v)
 	}
 }
 
-/* What a vCPU that does not want to run is said to be. */
-static int sleeping_state(const struct vcpu *v)
+/* Keeps a vCPU that comes from elsewhere or from sleep near the CPU's own time. */
+static void clamp_vruntime(struct pcpu *p, struct vcpu *v, uint64_t lag)
 {
-	unsigned int flags = atomic_load_explicit(&v->pause_flags, memory_order_relaxed);
+	struct sched_pcpu *s = &p->sched;
 
-	return flags & ~(PAUSE_BLOCKED | PAUSE_POLL) ? RUNSTATE_offline : RUNSTATE_blocked;
+	if (!p->current && !s->queue.first)
+		s->vtime = MAX(s->vtime, atomic_load(&newest_vtime));
+	v->sched.vruntime = MIN(MAX(v->sched.vruntime, s->vtime - lag), s->vtime + DRIFT_MAX);
+}
+
+/* Should @v, just queued at @p, run at once instead of what runs there? */
+static bool preempts(const struct pcpu *p, const struct vcpu *v, uint64_t now)
+{
+	if (!p->current)
+		return true;
+	account(p->current, now);
+	return rank(v) + (is_rt(v) ? 0 : PREEMPT_LAG) < rank(p->current);
+}
+
+/*
+ * Who waits may run on @allowed: those of them that are idle look for work, all
+ * of them, as a single one might take another vCPU instead; and who runs alone
+ * has competition from now on.
+ */
+static void poke(uint64_t allowed)
+{
+	uint64_t mask = allowed & (atomic_load(&idle_mask) | atomic_load(&lone_mask));
+
+	for (; mask; mask &= mask - 1)
+		softirq_raise((unsigned int)ffs64(mask), SOFTIRQ_SCHEDULE);
+}
+
+/* --- Waking and sleeping ------------------------------------------------ */
+
+/* Counts its time up to now as what it did, and from now on as what it does. */
+static void note_runstate(struct vcpu *v, uint64_t now)
+{
+	unsigned int flags = atomic_load_explicit(&v->pause_flags, memory_order_acquire);
+	int state = flags & ~(PAUSE_BLOCKED | PAUSE_POLL) ? RUNSTATE_offline : RUNSTATE_blocked;
+
+	if (!flags || v->sched.running)
+		state = v->sched.running ? RUNSTATE_running : RUNSTATE_runnable;
+	if (v->runstate.state != state)
+		runstate_change(v, state, now);
 }
 
 /* Where a waking vCPU goes: idle CPUs first, the one it knows before others. */
@@ -306,31 +271,44 @@ static void request_unload(struct pcpu *p, struct vcpu *v)
 	softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
 }
 
+/* Queues @v, which wants to run, at @p, its CPU. Lock held. */
+static void enqueue(struct pcpu *p, struct vcpu *v)
+{
+	uint64_t now = port_time_ns();
+
+	dequeue(p, v);
+	if (is_rt(v) && v->runstate.state != RUNSTATE_runnable)
+		rt_wake(&v->sched.rt, now);
+	clamp_vruntime(p, v, WAKE_CREDIT);
+	note_runstate(v, now);
+	if (v->sched.loaded && !(v->sched.allowed & bit(p->cpu_id))) {
+		request_unload(p, v);	/* evict() comes back to it */
+		return;
+	}
+	if (!queue_ready(p, v, now))
+		return;
+	set_mask(&idle_mask, p->cpu_id, false);
+	publish(p);
+	if (preempts(p, v, now))
+		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
+	else
+		poke(v->sched.allowed);
+}
+
 void sched_wake(struct vcpu *v)
 {
 	struct sched_vcpu *s = &v->sched;
 	struct pcpu *p = lock_vcpu(v);
 	unsigned int target = choose_cpu(v, p->cpu_id);
 
-	if (target != p->cpu_id && !s->loaded && s->where == SCHED_NOWHERE) {
+	if (target != p->cpu_id && !s->loaded && s->where != SCHED_QUEUED) {
 		/* Neither queued nor loaded: free to move. The rest is checked again there. */
 		write_once(s->cpu, target);
 		spin_unlock(&p->sched.lock);
 		p = lock_vcpu(v);
 	}
-	if (s->where == SCHED_NOWHERE && !s->running && vcpu_runnable(v)) {
-		uint64_t now = port_time_ns();
-
-		if (is_rt(v) && v->runstate.state != RUNSTATE_runnable)
-			rt_wake(s, now);
-		if (atomic_load(&idle_mask) & bit(p->cpu_id))
-			p->sched.vtime = MAX(p->sched.vtime, atomic_load(&newest_vtime));
-		clamp_vruntime(v, &p->sched, WAKE_CREDIT);
-		if (s->loaded && !(s->allowed & bit(p->cpu_id)))
-			request_unload(p, v);	/* schedule() comes back to it */
-		else
-			enqueue(p, v, now);
-	}
+	if (s->where != SCHED_QUEUED && !s->running && vcpu_runnable(v))
+		enqueue(p, v);
 	spin_unlock(&p->sched.lock);
 }
 
@@ -342,8 +320,7 @@ void sched_sleep(struct vcpu *v)
 		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
 	} else if (!vcpu_runnable(v)) {
 		dequeue(p, v);
-		if (v->runstate.state != sleeping_state(v))
-			runstate_change(v, sleeping_state(v), port_time_ns());
+		note_runstate(v, port_time_ns());
 	}
 	spin_unlock(&p->sched.lock);
 }
@@ -397,72 +374,47 @@ void sched_yield_slice(struct vcpu *v)
 
 /* --- The switch --------------------------------------------------------- */
 
-/* The CPU of @mask with the least vruntime that waits; NULL: none waits. */
-static struct pcpu *find_victim(uint64_t mask, uint64_t *front)
+/* Who ranks below this lags behind all that waits at @p. */
+static uint64_t limit(const struct pcpu *p)
 {
-	struct pcpu *best = NULL;
-
-	for (*front = NEVER; mask; mask &= mask - 1) {
-		struct pcpu *q = pcpus[ffs64(mask)];
-		uint64_t f = atomic_load_explicit(&q->sched.front, memory_order_relaxed);
-
-		if (f < *front) {
-			*front = f;
-			best = q;
-		}
-	}
-	return best;
+	return p->sched.queue.first ? p->sched.queue.first->key - PREEMPT_LAG : NEVER;
 }
 
-/* Moves one vCPU with a vruntime below @limit from @from's queue to @p's. */
-static void steal(struct pcpu *p, struct pcpu *from, uint64_t limit)
+/* Moves one vCPU that lags from @from's queue to @p's. */
+static void steal(struct pcpu *p, struct pcpu *from)
 {
-	struct heap_node *n = from->sched.fair.first;
+	struct heap_node *n = from->sched.queue.first;
 
-	for (unsigned int i = 0; n && i < MAX_STEAL_LOOKS; i++, n = heap_next(n)) {
+	for (unsigned int i = 0; n && i < MAX_LOOKS; i++, n = heap_next(n)) {
 		struct vcpu *v = node_vcpu(n);
 
-		if (v->sched.loaded || !(v->sched.allowed & bit(p->cpu_id)) || n->key >= limit)
+		if (v->sched.loaded || !(v->sched.allowed & bit(p->cpu_id)) || n->key >= limit(p))
 			continue;
 		queue_del(from, v);
 		publish(from);
 		write_once(v->sched.cpu, p->cpu_id);
-		/* More is no lag: that CPU's time passes slower, for those pinned to it. */
-		if (v->sched.vruntime + DRIFT_MAX < p->sched.vtime)
-			v->sched.vruntime = p->sched.vtime;
-		clamp_vruntime(v, &p->sched, DRIFT_MAX);
+		clamp_vruntime(p, v, DRIFT_MAX);
 		queue_add(p, v);
 		return;
 	}
 }
 
-/* Fills an empty queue, or takes a vCPU that lags behind what we have. Lock held. */
+/* Fills an empty queue, or takes vCPUs that lag behind what we have. Lock held. */
 static void balance(struct pcpu *p)
 {
-	struct heap_node *own = p->sched.fair.first;
-	uint64_t limit = own ? own->key - MIN(PREEMPT_LAG, own->key) : NEVER, front, mask;
-	struct pcpu *from;
+	struct sched_pcpu *s = &p->sched;
 
-	if (p->sched.rt.first)
-		return;
-	if (!own)
+	if (!s->queue.first)
 		set_mask(&idle_mask, p->cpu_id, true);
-	for (mask = atomic_load(&waiting_mask) & ~bit(p->cpu_id);
-	     (from = find_victim(mask, &front)); mask &= ~bit(from->cpu_id)) {
-		/* Alone here, and behind the others for a past that does not count any more. */
-		if (own && !own->child && own->key + DRIFT_MAX < front)
-			own->key = node_vcpu(own)->sched.vruntime = front - DRIFT_MAX;
-		if (front >= limit)
-			return;
-		spin_unlock(&p->sched.lock);
-		spin_lock_pair(&p->sched.lock, &from->sched.lock);
-		if (!own)
-			p->sched.vtime = MAX(p->sched.vtime, atomic_load(&newest_vtime));
-		steal(p, from, limit);
+	for (uint64_t mask = atomic_load(&waiting_mask) & ~bit(p->cpu_id); mask; mask &= mask - 1) {
+		struct pcpu *from = pcpus[ffs64(mask)];
+
+		if (atomic_load_explicit(&from->sched.front, memory_order_relaxed) >= limit(p))
+			continue;
+		spin_unlock(&s->lock);
+		spin_lock_pair(&s->lock, &from->sched.lock);
+		steal(p, from);
 		spin_unlock(&from->sched.lock);
-		/* Only an idle CPU looks on when those waiting there may not come here. */
-		if (own || p->sched.fair.first || p->sched.rt.first)
-			return;
 	}
 }
 
@@ -470,28 +422,22 @@ static void balance(struct pcpu *p)
 static void put_current(struct pcpu *p, uint64_t now)
 {
 	struct vcpu *v = p->current;
-	uint64_t again = 0;
 
 	p->current = NULL;
 	if (!v)
 		return;
 	account(v, now);
 	atomic_store(&v->sched.running, false);
-	if (!vcpu_runnable(v) || !(v->sched.allowed & bit(p->cpu_id)))
-		return;
-	if (budget(v, now, &again)) {
-		queue_add(p, v);
-	} else {
-		v->sched.where = SCHED_THROTTLED;
-		timer_set(&v->sched.timer, again);
-	}
+	if (vcpu_runnable(v) && v->sched.allowed & bit(p->cpu_id))
+		queue_ready(p, v, now);
 }
 
 /* Takes the vCPU to run next out of the queue. Lock held. */
 static struct vcpu *pick(struct pcpu *p, uint64_t now)
 {
 	struct sched_pcpu *s = &p->sched;
-	struct vcpu *v = node_vcpu(s->rt.first ? s->rt.first : s->fair.first);
+	struct vcpu *v = node_vcpu(s->queue.first);
+	uint64_t newest = atomic_load_explicit(&newest_vtime, memory_order_relaxed);
 
 	set_mask(&idle_mask, p->cpu_id, !v);
 	p->current = v;
@@ -500,9 +446,12 @@ static struct vcpu *pick(struct pcpu *p, uint64_t now)
 		v->sched.since = now;
 		/* A barrier: who signals @v sees it run, or exit_prepare() sees the signal. */
 		atomic_store(&v->sched.running, true);
+		/* Alone here, and behind the others for a past that does not count any more. */
+		if (!s->queue.first)
+			v->sched.vruntime = MAX(v->sched.vruntime, newest - DRIFT_MAX);
 		if (!is_rt(v))
 			s->vtime = MAX(s->vtime, v->sched.vruntime);
-		if (s->vtime > atomic_load_explicit(&newest_vtime, memory_order_relaxed))
+		if (s->vtime > newest)
 			atomic_store_explicit(&newest_vtime, s->vtime, memory_order_relaxed);
 	}
 	publish(p);
@@ -512,78 +461,65 @@ static struct vcpu *pick(struct pcpu *p, uint64_t now)
 /* A slice only where a vCPU, a budget or postponed work waits for its end. Lock held. */
 static void set_slice(struct pcpu *p, struct vcpu *v, uint64_t now)
 {
-	uint64_t again, ns = budget(v, now, &again);
+	bool shares = v && !is_rt(v), lone;
+	uint64_t ns = v ? budget_left(v, now) : NEVER;
 
-	if (!is_rt(v) && (p->sched.fair.first || atomic_load(&waiting_mask) ||
-			  atomic_load_explicit(&p->softirqs, memory_order_relaxed)))
+	lone = shares && !p->sched.queue.first && !atomic_load(&waiting_mask) &&
+	       !atomic_load_explicit(&p->softirqs, memory_order_relaxed);
+	set_mask(&lone_mask, p->cpu_id, lone);
+	if (shares && !lone)
 		ns = MIN(ns, SLICE);
 	if (ns != NEVER)
 		timer_set(&p->sched.slice, now + MAX(ns, SLICE_MIN));
-	else if (timer_is_set(&p->sched.slice))
+	else
 		timer_stop(&p->sched.slice);
 }
 
-static void note_runstate(struct vcpu *v, uint64_t now)
+/* Offers what is left in the queue. Lock held. */
+static void offer_waiting(const struct pcpu *p)
 {
-	int state = v->sched.running ? RUNSTATE_running :
-		    vcpu_runnable(v) ? RUNSTATE_runnable : sleeping_state(v);
+	struct heap_node *n = p->sched.queue.first;
+	uint64_t allowed = 0;
 
-	if (v->runstate.state != state)
-		runstate_change(v, state, now);
-}
-
-/* What the incoming vCPU finds, on its own CPU and without a lock. */
-static void arrive(struct pcpu *p, struct vcpu *v)
-{
-	if (v->sched.timers_on != p->cpu_id) {
-		v->sched.timers_on = p->cpu_id;
-		vlapic_migrate(v);
-		timer_migrate(&v->singleshot);
-		timer_migrate(&v->periodic);
-		timer_migrate(&v->poll_timer);
-	}
-	runstate_update_area(v);
-}
-
-/* Offers what is left in the queue to idle CPUs. Lock held. */
-static void poke_waiting(const struct pcpu *p)
-{
-	struct heap_node *n = p->sched.fair.first;
-
-	for (unsigned int i = 0; n && i < MAX_STEAL_LOOKS; i++, n = heap_next(n)) {
-		if (!atomic_load_explicit(&idle_mask, memory_order_relaxed))
-			return;
-		poke_idle(node_vcpu(n));
-	}
+	for (unsigned int i = 0; n && i < MAX_LOOKS; i++, n = heap_next(n))
+		allowed |= node_vcpu(n)->sched.allowed;
+	poke(allowed & ~bit(p->cpu_id));
 }
 
 /*
- * Saves the state this CPU holds if @next needs the room, or if somebody
- * waits for it. Returns the vCPU, with a reference to its domain, when it
- * wants to run but may not do so here. Lock held.
+ * Saves the state this CPU holds if @next needs the room, or if somebody waits
+ * for it: perhaps the vCPU itself, that may not run here but soon elsewhere.
  */
-static struct vcpu *evict(struct pcpu *p, const struct vcpu *next)
+static void evict(struct pcpu *p, const struct vcpu *next, uint64_t now)
 {
 	struct vcpu *v = p->sched.loaded;
 
 	if (!v || v == next ||
 	    (!next && !v->sched.unload && (v->sched.allowed & bit(p->cpu_id))))
-		return NULL;
+		return;
 	unload(p);
-	if (v->sched.where != SCHED_NOWHERE || !vcpu_runnable(v))
-		return NULL;
-	domain_get(v->domain);
-	return v;
+	if (v->sched.where == SCHED_NOWHERE && vcpu_runnable(v))
+		throttle(v, now);
+}
+
+/* Timers follow a vCPU. Its own CPU, without a lock. */
+static void migrate_timers(struct vcpu *v)
+{
+	vlapic_migrate(v);
+	timer_migrate(&v->singleshot);
+	timer_migrate(&v->periodic);
+	timer_migrate(&v->poll_timer);
 }
 
 struct vcpu *schedule(struct pcpu *p)
 {
 	struct sched_pcpu *s = &p->sched;
-	struct vcpu *prev = p->current, *stray, *next;
-	uint64_t now = port_time_ns();
+	struct vcpu *prev = p->current, *next;
+	uint64_t now;
 	bool load;
 
 	spin_lock(&s->lock);
+	now = port_time_ns();
 	put_current(p, now);
 	balance(p);
 	next = pick(p, now);
@@ -591,27 +527,23 @@ struct vcpu *schedule(struct pcpu *p)
 		note_runstate(prev, now);
 	if (next && next != prev)
 		note_runstate(next, now);
-	stray = evict(p, next);
-	poke_waiting(p);
+	evict(p, next, now);
+	offer_waiting(p);
+	set_slice(p, next, now);
 	load = next && s->loaded != next;
-	if (next) {
-		set_slice(p, next, now);
+	if (load) {
 		s->loaded = next;
 		next->sched.loaded = true;
-	} else if (timer_is_set(&s->slice)) {
-		timer_stop(&s->slice);
 	}
 	spin_unlock(&s->lock);
-	if (stray) {
-		sched_wake(stray);
-		domain_put(stray->domain);
-	}
-	if (load)
+	if (load) {
 		cpu->load(next);
+		migrate_timers(next);
+	}
 	if (next && unlikely(atomic_load_explicit(&next->startup, memory_order_acquire)))
 		vcpu_start(next);
 	if (next && next != prev)
-		arrive(p, next);
+		runstate_update_area(next);
 	return next;
 }
 
@@ -631,22 +563,17 @@ static void slice_over(void *data)
 
 static void throttle_over(void *data)
 {
-	struct vcpu *v = data;
-	struct pcpu *p = lock_vcpu(v);
-
-	if (v->sched.where == SCHED_THROTTLED)
-		v->sched.where = SCHED_NOWHERE;
-	spin_unlock(&p->sched.lock);
-	sched_wake(v);
+	sched_wake(data);
 }
 
 void sched_pcpu_init(struct pcpu *p)
 {
-	p->sched = (struct sched_pcpu){ .front = NEVER };
+	p->sched = (struct sched_pcpu){ .front = NEVER, .vtime = VTIME_START };
 	spin_init(&p->sched.lock, LOCK_SCHED);
 	timer_init(&p->sched.slice, slice_over, p);
 	/* They come in rising order: clears this one, and what an earlier machine left. */
 	atomic_fetch_and(&idle_mask, bit(p->cpu_id) - 1);
+	atomic_fetch_and(&lone_mask, bit(p->cpu_id) - 1);
 	atomic_fetch_and(&waiting_mask, bit(p->cpu_id) - 1);
 }
 
@@ -656,25 +583,21 @@ void sched_pcpu_init(struct pcpu *p)
  */
 static int admit(struct vcpu *v, uint32_t util, uint64_t mask, uint64_t *allowed)
 {
-	struct pcpu *old = is_rt(v) ? pcpus[ffs64(v->sched.allowed)] : NULL, *best = NULL;
+	struct pcpu *old = pcpus[ffs64(v->sched.allowed)], *best = NULL;
 
-	if (old)
-		old->sched.rt_util -= v->sched.rt_util;
-	for (uint64_t m = util ? mask : 0; m; m &= m - 1) {
+	old->sched.rt_util -= v->sched.rt_util;
+	for (uint64_t m = mask; m; m &= m - 1) {
 		struct pcpu *p = pcpus[ffs64(m)];
 
-		if (p->sched.rt_util + util <= RT_UTIL_LIMIT &&
-		    (!best || p->sched.rt_util < best->sched.rt_util))
+		if (!best || p->sched.rt_util < best->sched.rt_util)
 			best = p;
 	}
-	if (util && !best) {
-		if (old)
-			old->sched.rt_util += v->sched.rt_util;
+	if (util && best->sched.rt_util + util > RT_UTIL_LIMIT) {
+		old->sched.rt_util += v->sched.rt_util;
 		return -XEN_ENOSPC;
 	}
-	if (best)
-		best->sched.rt_util += util;
-	*allowed = best ? bit(best->cpu_id) : mask;
+	best->sched.rt_util += util;
+	*allowed = util ? bit(best->cpu_id) : mask;
 	return 0;
 }
 
@@ -682,8 +605,8 @@ static int admit(struct vcpu *v, uint32_t util, uint64_t mask, uint64_t *allowed
 static int reconfigure(struct vcpu *v, const struct sched_params *par, uint64_t affinity)
 {
 	struct sched_vcpu *s = &v->sched;
+	uint64_t allowed, now;
 	uint32_t util = 0;
-	uint64_t allowed;
 	struct pcpu *p;
 	int rc;
 
@@ -694,16 +617,19 @@ static int reconfigure(struct vcpu *v, const struct sched_params *par, uint64_t 
 	if (rc)
 		return rc;
 	p = lock_vcpu(v);
+	now = port_time_ns();
 	if (s->running)
-		account(v, port_time_ns());
+		account(v, now);
 	dequeue(p, v);
 	s->affinity = affinity;
 	s->allowed = allowed;
 	s->weight = par->weight;
 	s->rt_util = util;
-	s->rt_period = par->rt_period_ns;
-	s->rt_budget = par->rt_budget_ns;
-	s->rt_deadline = 0;	/* the next look at the budget begins a period */
+	s->rt = (struct sched_budget){
+		.period = par->rt_period_ns, .quota = par->rt_budget_ns,
+		.until = now + par->rt_period_ns, .left = (int64_t)par->rt_budget_ns,
+	};
+	clamp_vruntime(p, v, WAKE_CREDIT);
 	if (s->loaded)
 		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
 	spin_unlock(&p->sched.lock);
@@ -711,65 +637,11 @@ static int reconfigure(struct vcpu *v, const struct sched_params *par, uint64_t 
 	return 0;
 }
 
-int sched_vcpu_init(struct vcpu *v)
-{
-	unsigned int nr = (v->domain->slot + v->id) % port_nr_pcpus();
-	int rc;
-
-	v->sched = (struct sched_vcpu){
-		.cpu = nr, .timers_on = nr, .allowed = online_mask(), .weight = SCHED_WEIGHT_DEFAULT,
-	};
-	timer_init(&v->sched.timer, throttle_over, v);
-	v->runstate.state = RUNSTATE_offline;
-	v->runstate.entry = port_time_ns();
-	spin_lock(&admission);
-	rc = reconfigure(v, &v->domain->sched, v->sched.allowed);
-	spin_unlock(&admission);
-	return rc;
-}
-
-void sched_vcpu_destroy(struct vcpu *v)
-{
-	uint64_t allowed;
-
-	timer_kill(&v->sched.timer);
-	spin_lock(&admission);
-	admit(v, 0, v->sched.affinity, &allowed);
-	spin_unlock(&admission);
-}
-
-static bool params_valid(const struct sched_params *par)
-{
-	return par->weight && par->cap <= 100 * MAX_VCPUS &&
-	       (par->rt_period_ns == 0 ||
-		(par->rt_period_ns >= RT_PERIOD_MIN && par->rt_period_ns <= RT_PERIOD_MAX &&
-		 par->rt_budget_ns >= SLICE_MIN && par->rt_budget_ns <= par->rt_period_ns));
-}
-
-int sched_set_params(struct domain *d, const struct sched_params *par)
-{
-	unsigned int i;
-	int rc = 0;
-
-	if (!params_valid(par))
-		return -XEN_EINVAL;
-	spin_lock(&admission);
-	for (i = 0; i < d->nr_vcpus && !rc; i++)
-		rc = reconfigure(d->vcpus[i], par, d->vcpus[i]->sched.affinity);
-	if (!rc)
-		d->sched = *par;
-	else
-		for (i--; i-- > 0;)	/* what was theirs still fits: we have the lock */
-			reconfigure(d->vcpus[i], &d->sched, d->vcpus[i]->sched.affinity);
-	spin_unlock(&admission);
-	return rc;
-}
-
 int sched_set_affinity(struct vcpu *v, uint64_t mask)
 {
 	int rc;
 
-	mask &= online_mask();
+	mask &= NEVER >> (64 - port_nr_pcpus());
 	if (!mask)
 		return -XEN_EINVAL;
 	spin_lock(&admission);
@@ -778,15 +650,57 @@ int sched_set_affinity(struct vcpu *v, uint64_t mask)
 	return rc;
 }
 
+int sched_vcpu_init(struct vcpu *v)
+{
+	unsigned int nr = (v->domain->slot + v->id) % port_nr_pcpus();
+
+	v->sched = (struct sched_vcpu){ .cpu = nr, .allowed = bit(nr) };
+	timer_init(&v->sched.timer, throttle_over, v);
+	v->runstate.state = RUNSTATE_offline;
+	v->runstate.state_entry_time = port_time_ns();
+	return sched_set_affinity(v, NEVER);
+}
+
+void sched_vcpu_destroy(struct vcpu *v)
+{
+	timer_kill(&v->sched.timer);
+	spin_lock(&admission);
+	pcpus[ffs64(v->sched.allowed)]->sched.rt_util -= v->sched.rt_util;
+	spin_unlock(&admission);
+}
+
+int sched_set_params(struct domain *d, const struct sched_params *par)
+{
+	unsigned int i;
+	int rc = 0;
+
+	if (!par->weight || par->cap > 100 * MAX_VCPUS ||
+	    (par->rt_period_ns &&
+	     (par->rt_period_ns < RT_PERIOD_MIN || par->rt_period_ns > RT_PERIOD_MAX ||
+	      par->rt_budget_ns < SLICE_MIN || par->rt_budget_ns > par->rt_period_ns)))
+		return -XEN_EINVAL;
+	spin_lock(&admission);
+	for (i = 0; i < d->nr_vcpus; i++) {
+		rc = reconfigure(d->vcpus[i], par, d->vcpus[i]->sched.affinity);
+		if (rc)
+			break;
+	}
+	while (rc && i-- > 0)	/* what was theirs still fits: we have the lock */
+		reconfigure(d->vcpus[i], &d->sched, d->vcpus[i]->sched.affinity);
+	if (!rc) {
+		d->sched = *par;
+		d->cap.period = CAP_PERIOD;
+		write_once(d->cap.quota, par->cap * (CAP_PERIOD / 100));
+	}
+	spin_unlock(&admission);
+	return rc;
+}
+
 void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info)
 {
 	struct pcpu *p = lock_vcpu(v);
 
-	*info = (struct vcpu_runstate_info){
-		.state = v->runstate.state,
-		.state_entry_time = v->runstate.entry,
-	};
-	memcpy(info->time, v->runstate.time, sizeof(info->time));
-	info->time[info->state] += port_time_ns() - v->runstate.entry;
+	*info = v->runstate;
+	info->time[info->state] += port_time_ns() - info->state_entry_time;
 	spin_unlock(&p->sched.lock);
 }

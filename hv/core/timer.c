@@ -3,8 +3,9 @@
  * One-shot timers on per-CPU heaps.
  *
  * Owns: struct timer_queue. Locks: its lock (LOCK_TIMER) covers the heap and
- * the timers in it; timer.queue changes only under the lock of the queue it
- * leaves. What the hardware is armed for is the owning CPU's business alone.
+ * the timers in it. timer.queue says where a timer is set: from NULL it goes
+ * atomically, under the lock of the new queue, and back under the same lock.
+ * What the hardware is armed for is the owning CPU's business alone.
  */
 #include "hospes/timer.h"
 
@@ -21,27 +22,9 @@ static struct timer *first_timer(const struct timer_queue *q)
 	return n ? container_of(n, struct timer, node) : NULL;
 }
 
-/* Locks the queue @t is on, which may change until we have the lock. */
-static struct timer_queue *lock_queue(struct timer *t)
+static uint64_t first_deadline(const struct timer_queue *q)
 {
-	for (;;) {
-		struct timer_queue *q = atomic_load_explicit(&t->queue, memory_order_acquire);
-
-		if (!q)
-			return NULL;
-		spin_lock(&q->lock);
-		if (likely(q == atomic_load_explicit(&t->queue, memory_order_relaxed)))
-			return q;
-		spin_unlock(&q->lock);
-	}
-}
-
-static void dequeue(struct timer_queue *q, struct timer *t)
-{
-	if (t->queued) {
-		heap_remove(&q->timers, &t->node);
-		write_once(t->queued, false);
-	}
+	return q->timers.first ? q->timers.first->key : NEVER;
 }
 
 /* Own CPU, own lock. */
@@ -51,41 +34,10 @@ static void arm(struct timer_queue *q, uint64_t ns)
 	port_timer_arm(ns);
 }
 
-/*
- * Takes @t off its queue and makes this CPU's queue, returned locked, the one
- * it belongs to. With @only_set a timer that is not set stays and gives NULL.
- */
-static struct timer_queue *take_over(struct timer *t, bool only_set)
+static void dequeue(struct timer_queue *q, struct timer *t)
 {
-	struct timer_queue *mine = &port_this_pcpu()->timers, *q;
-
-	while ((q = lock_queue(t))) {
-		if (only_set && (q == mine || !t->queued))
-			break;
-		dequeue(q, t);
-		if (q == mine)
-			return q;
-		atomic_store_explicit(&t->queue, mine, memory_order_release);
-		spin_unlock(&q->lock);
-		only_set = false;
-	}
-	if (q)
-		spin_unlock(&q->lock);
-	return NULL;
-}
-
-/* A deadline that has passed needs no interrupt: it is served before the next guest entry. */
-static void queue_here(struct timer_queue *q, struct timer *t, uint64_t ns)
-{
-	heap_insert(&q->timers, &t->node, ns);
-	write_once(t->queued, true);
-	if (ns < q->armed) {
-		if (ns <= port_time_ns())
-			softirq_raise(port_this_pcpu()->cpu_id, SOFTIRQ_TIMER);
-		else
-			arm(q, ns);
-	}
-	spin_unlock(&q->lock);
+	heap_remove(&q->timers, &t->node);
+	atomic_store_explicit(&t->queue, NULL, memory_order_release);
 }
 
 void timer_queue_init(struct timer_queue *q)
@@ -97,25 +49,43 @@ void timer_queue_init(struct timer_queue *q)
 void timer_init(struct timer *t, void (*handler)(void *data), void *data)
 {
 	*t = (struct timer){ .handler = handler, .data = data };
-	atomic_init(&t->queue, &port_this_pcpu()->timers);
-	atomic_init(&t->active, 0);
+}
+
+bool timer_stop(struct timer *t)
+{
+	struct timer_queue *q;
+	bool found = false;
+
+	/* It may be on another queue until we have the lock. */
+	while (!found && (q = atomic_load_explicit(&t->queue, memory_order_acquire))) {
+		spin_lock(&q->lock);
+		found = q == atomic_load_explicit(&t->queue, memory_order_relaxed);
+		if (likely(found))
+			dequeue(q, t);
+		spin_unlock(&q->lock);
+	}
+	return found;
 }
 
 void timer_set(struct timer *t, uint64_t ns)
 {
-	struct timer_queue *q = take_over(t, false);
+	struct pcpu *p = port_this_pcpu();
+	struct timer_queue *q = &p->timers, *none;
 
-	ASSERT(q);
-	queue_here(q, t, ns);
-}
-
-void timer_stop(struct timer *t)
-{
-	struct timer_queue *q = lock_queue(t);
-
-	if (!q)
-		return;
-	dequeue(q, t);
+	for (;;) {
+		timer_stop(t);
+		spin_lock(&q->lock);
+		none = NULL;
+		if (likely(atomic_compare_exchange_strong(&t->queue, &none, q)))
+			break;
+		spin_unlock(&q->lock);
+	}
+	heap_insert(&q->timers, &t->node, ns);
+	/* A deadline that has passed is served before the next guest entry anyway. */
+	if (ns < q->armed && ns <= port_time_ns())
+		softirq_raise(p->cpu_id, SOFTIRQ_TIMER);
+	else if (ns < q->armed)
+		arm(q, ns);
 	spin_unlock(&q->lock);
 }
 
@@ -132,10 +102,10 @@ void timer_kill(struct timer *t)
 
 void timer_migrate(struct timer *t)
 {
-	struct timer_queue *q = timer_is_set(t) ? take_over(t, true) : NULL;
+	struct timer_queue *q = atomic_load_explicit(&t->queue, memory_order_relaxed);
 
-	if (q)
-		queue_here(q, t, t->node.key);
+	if (q && q != &port_this_pcpu()->timers && timer_stop(t))
+		timer_set(t, t->node.key);
 }
 
 void timer_interrupt(void)
@@ -156,28 +126,25 @@ void timer_run(struct timer_queue *q)
 		t = first_timer(q);
 		if (!t || t->node.key > now)
 			break;
-		dequeue(q, t);
 		q->running = t;
+		/* Before it leaves the queue: timer_kill() sees one or the other. */
 		atomic_fetch_add_explicit(&t->active, 1, memory_order_relaxed);
+		dequeue(q, t);
 		spin_unlock(&q->lock);
 		t->handler(t->data);
 		q->running = NULL;
 		atomic_fetch_sub_explicit(&t->active, 1, memory_order_release);
 		spin_lock(&q->lock);
 	}
-	t = first_timer(q);
-	if (t && t->node.key < q->armed)
-		arm(q, t->node.key);
+	if (first_deadline(q) < q->armed)
+		arm(q, first_deadline(q));
 	spin_unlock(&q->lock);
 }
 
 void timer_idle(struct timer_queue *q)
 {
-	const struct timer *t;
-
 	spin_lock(&q->lock);
-	t = first_timer(q);
-	if (q->armed != (t ? t->node.key : NEVER))
-		arm(q, t ? t->node.key : NEVER);
+	if (first_deadline(q) != q->armed)
+		arm(q, first_deadline(q));
 	spin_unlock(&q->lock);
 }

@@ -176,14 +176,14 @@ static void runstate_area(void **state)
 			 -XEN_EFAULT);
 	assert_int_equal(register_area(VCPUOP_register_runstate_memory_area, 0, AREA), 0);
 	assert_int_equal(r->state, RUNSTATE_running);
-	assert_int_equal(r->state_entry_time, v->runstate.entry);
+	assert_int_equal(r->state_entry_time, v->runstate.state_entry_time);
 	assert_memory_equal(r->time, v->runstate.time, sizeof(r->time));
 	assert_int_equal(*(uint64_t *)(r + 1), ~0ULL);
 	/* With the flag the end looks the same: it is off again. */
 	assert_int_equal(hcall(v, 21, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag, 0), 0);
 	memset(r, 0, sizeof(*r));
 	runstate_update_area(v);
-	assert_int_equal(r->state_entry_time, v->runstate.entry);
+	assert_int_equal(r->state_entry_time, v->runstate.state_entry_time);
 	assert_memory_equal(r->time, v->runstate.time, sizeof(r->time));
 	/* A place that is not there, or half there, with and without the flag. */
 	for (unsigned int i = 0; i < 2; i++) {
@@ -212,7 +212,7 @@ static void runstate_adds_up(void **state)
 	runstate_change(v, RUNSTATE_running, t1 += 7);
 	assert_int_equal(v->runstate.time[RUNSTATE_runnable], t0);
 	assert_true(v->runstate.time[RUNSTATE_blocked] >= 7);
-	assert_int_equal(v->runstate.entry, t1);
+	assert_int_equal(v->runstate.state_entry_time, t1);
 	test_advance_ns(1000);
 	assert_int_equal(hcall(v, 24, VCPUOP_get_runstate_info, 0, 0x2000), 0);
 	assert_int_equal(r->state, RUNSTATE_running);

@@ -288,7 +288,7 @@ static void test_admission(void **state)
 	assert_int_equal(sched_set_affinity(vs[3], 1), vs[3]->sched.allowed == 1 ? 0 : -XEN_ENOSPC);
 	assert_int_equal(sched_set_params(doms[2], &p60), -XEN_ENOSPC);
 	assert_int_equal(pcpus[0]->sched.rt_util + pcpus[1]->sched.rt_util, 1600000);
-	assert_int_equal(vs[2]->sched.rt_budget, 2 * MS);
+	assert_int_equal(vs[2]->sched.rt.quota, 2 * MS);
 	finish();
 }
 

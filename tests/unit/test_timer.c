@@ -96,7 +96,7 @@ static void count(void *data)
 
 static void test_basics(void **state)
 {
-	struct timer t, zero = { .queued = false };
+	struct timer t, zero = { .handler = NULL };
 	uint64_t at = 0, now = port_time_ns();
 
 	(void)state;
@@ -117,7 +117,6 @@ static void test_basics(void **state)
 	assert_int_equal(fired, 1);
 	assert_int_equal(at, now + 1000);
 	assert_false(timer_is_set(&t));
-	assert_int_equal(timer_deadline(&t), now + 1000);
 	timer_set(&t, 5);		/* long past */
 	test_advance_ns(0);
 	run_all();

@@ -70,12 +70,7 @@ struct vcpu {
 	uint8_t upcall_vector;		/* 0 = none */
 	uint32_t poll_port;		/* while PAUSE_POLL: one port, or ~0 for several */
 
-	/* Runstate; scheduler lock of sched.cpu. */
-	struct {
-		int state;		/* RUNSTATE_* */
-		uint64_t entry;		/* ns */
-		uint64_t time[4];
-	} runstate;
+	struct vcpu_runstate_info runstate;	/* scheduler lock of sched.cpu */
 	gva_t runstate_area;		/* guest virtual, 0 = none; own */
 	gva_t time_area;
 
@@ -132,7 +127,7 @@ struct domain {
 	struct cpu_policy *policy;	/* owned; constant once running */
 	uint64_t params[HVM_NR_PARAMS_ABI];	/* domain lock */
 	struct sched_params sched;
-	struct sched_domain cap;
+	struct sched_budget cap;
 	atomic_uint vm_assist;		/* bit per type */
 
 	/* Armed by sched_op, which prepares the timers; stopped here at death. */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A priority queue without allocation: a pairing heap whose nodes lie inside
- * the queued objects. Insertion and a look at the first take constant time,
- * removal of any node takes O(log n) on average.
+ * A priority queue without allocation: a skew heap whose nodes lie inside the
+ * queued objects. A look at the first takes constant time, insertion and
+ * removal of any node take O(log n) on average over many.
  *
- * Locks: the owner's. Nodes are zeroed before first use.
+ * Locks: the owner's.
  */
 #ifndef HOSPES_HEAP_H
 #define HOSPES_HEAP_H
@@ -13,9 +13,7 @@
 
 struct heap_node {
 	uint64_t key;
-	struct heap_node *child;	/* the first of them */
-	struct heap_node *next;		/* sibling */
-	struct heap_node *prev;		/* sibling, or the parent of a first child */
+	struct heap_node *left, *right, *parent;
 };
 
 struct heap {

@@ -37,41 +37,41 @@ enum sched_where {
 	SCHED_THROTTLED,	/* used up what it may; its timer ends that */
 };
 
+/* Run time per period: of a real-time vCPU, or of a capped domain's together. */
+struct sched_budget {
+	uint64_t period, quota;	/* ns */
+	_Atomic int64_t left;	/* ns; negative: debt */
+	_Atomic uint64_t until;	/* ns, end of the period */
+};
+
 /* One vCPU as the scheduler sees it. Sched lock of ->cpu but where noted. */
 struct sched_vcpu {
-	struct heap_node node;	/* in a run queue: by vruntime or deadline */
+	struct heap_node node;	/* in a run queue: by deadline or vruntime */
 	struct timer timer;	/* ends SCHED_THROTTLED */
 	unsigned int cpu;	/* whose run queue and lock; changes only when not loaded */
 	atomic_bool running;	/* ->cpu has it as current; may be read without the lock */
 	bool loaded;		/* its state is on ->cpu, where it runs or ran last */
 	bool unload;		/* somebody waits for loaded to end */
 	uint8_t where;		/* enum sched_where */
-	unsigned int timers_on;	/* CPU its timers were brought to; own */
 	uint64_t affinity;	/* as asked for: bit per physical CPU */
 	uint64_t allowed;	/* the same; in the real-time class its home CPU only */
 	uint64_t since;		/* ns, accounted up to here while running */
 	uint64_t vruntime;	/* weighted run time */
 	uint32_t weight;
 	uint32_t rt_util;	/* share of the home CPU in ppm; 0: not real-time */
-	uint64_t rt_period, rt_budget, rt_deadline, rt_left;	/* ns */
-};
-
-/* What the vCPUs of a capped domain may use together. Atomic, any CPU. */
-struct sched_domain {
-	_Atomic int64_t left;	/* ns; negative: debt */
-	_Atomic uint64_t until;	/* ns, end of the period */
+	struct sched_budget rt;	/* until is its deadline */
 };
 
 /* One physical CPU's run queue. */
 struct sched_pcpu {
 	struct spinlock lock;	/* covers the block below */
-	struct heap fair, rt;
+	struct heap queue;
 	unsigned int nr_stealable;	/* queued ones that others may take */
 	uint64_t vtime;		/* vruntime of the last one picked */
 	uint64_t rt_util;	/* admitted here, ppm; admission lock */
 	struct vcpu *loaded;	/* whose state this CPU has; stays while idle */
 
-	_Atomic uint64_t front;	/* least vruntime that waits, ~0 = none; for others' eyes */
+	_Atomic uint64_t front;	/* key of the first in the queue, ~0 = none; for others' eyes */
 	struct timer slice;	/* own CPU */
 };
 

@@ -8,6 +8,8 @@
 #ifndef HOSPES_TIMER_H
 #define HOSPES_TIMER_H
 
+#include <stdatomic.h>
+
 #include "hospes/heap.h"
 #include "hospes/spinlock.h"
 
@@ -18,9 +20,8 @@ struct timer {
 	struct heap_node node;		/* queue lock; key: ns on the port_time_ns() scale */
 	void (*handler)(void *data);
 	void *data;			/* borrowed: outlives the timer */
-	_Atomic(struct timer_queue *) queue; /* where it is or was last queued */
+	_Atomic(struct timer_queue *) queue; /* where it is set; NULL: it is not */
 	atomic_uint active;		/* CPUs inside its handler */
-	bool queued;			/* queue lock */
 };
 
 struct timer_queue {
@@ -41,8 +42,8 @@ void timer_init(struct timer *t, void (*handler)(void *data), void *data);
  */
 void timer_set(struct timer *t, uint64_t ns);
 
-/* Takes @t out. The handler may still be running on another CPU. */
-void timer_stop(struct timer *t);
+/* Takes @t out; was it set? The handler may still be running on another CPU. */
+bool timer_stop(struct timer *t);
 
 /*
  * Takes @t out for good and waits until its handler is not running elsewhere.
@@ -55,11 +56,8 @@ void timer_migrate(struct timer *t);
 
 static inline bool timer_is_set(const struct timer *t)
 {
-	return __atomic_load_n(&t->queued, __ATOMIC_RELAXED);
+	return atomic_load_explicit(&t->queue, memory_order_relaxed);
 }
-
-/* When @t is, or was last, to fire. For its owner and its handler. */
-static inline uint64_t timer_deadline(const struct timer *t) { return t->node.key; }
 
 /* Called by the port in interrupt service when an armed deadline has passed. */
 void timer_interrupt(void);
