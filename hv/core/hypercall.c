@@ -2,9 +2,9 @@
 /*
  * Hypercall dispatch: registers in, table, registers out.
  *
- * The tables are made from hospes/hypercalls.def alone. Guest-chosen numbers
- * index them through masks that are themselves loaded data, so that no
- * compiler can drop the mask and no CPU speculate past an end.
+ * The table is made from hospes/hypercalls.def alone. Guest-chosen numbers
+ * index it through masks, and are then compared with the number in the row,
+ * so that no compiler can drop the masks and no CPU speculate past an end.
  */
 #include "hospes/hypercall.h"
 
@@ -12,53 +12,31 @@
 #include "hospes/lib.h"
 #include "hospes/pcpu.h"
 
-#define NR_CALLS 64u
+#define NR_CALLS 64u		/* powers of two, to be masks */
+#define NR_OPS 32u
 #define MEMOP_BITS 6		/* memory_op's progress lies above its operation */
-#define SLICE_NS 100000u		/* how long a long call may go on uninterrupted */
+#define SLICE_NS 100000u	/* how long a long call may go on uninterrupted */
 
-/* The operations of a call take a power of two of rows, to be masked. */
-#define ROWS(n) ((n) <= 1 ? 1u : (n) <= 2 ? 2u : (n) <= 4 ? 4u : (n) <= 8 ? 8u : \
-		 (n) <= 16 ? 16u : (n) <= 32 ? 32u : 64u)
-
-/* union rows_<call>: as many bytes as the highest operation number, plus one. */
-union rows_begin {
-	char none;
-#define CALL(nr, name, op_arg, op_bits, ptr_arg) }; union rows_##name { char none;
-#define OP(call, nr, name, handler, size, flags) char name[(nr) + 1];
-#include "hospes/hypercalls.def"
+struct call {
+	uint64_t nr;
+	uint32_t op_mask;		/* significant bits of the operation */
+	uint8_t op_arg, ptr_arg;
+	struct hypercall_op op[NR_OPS];
 };
 
-/* Where the rows of each call lie: its member's offset and size. */
-struct layout {
-#define CALL(nr, name, op_arg, op_bits, ptr_arg) char name[ROWS(sizeof(union rows_##name))];
-#include "hospes/hypercalls.def"
-};
-
-static const struct hypercall_op ops[sizeof(struct layout)] = {
-#define OP(call, nr, name, handler, size, flags) \
-	[offsetof(struct layout, call) + (nr)] = { handler, #name, size, flags },
+#define NONE 0				/* any argument does: nobody looks at ptr */
+static const struct call calls[NR_CALLS] = {
+#define CALL(number, name, arg, bits, ptr) \
+	[number].nr = number, [number].op_mask = (uint32_t)((1ULL << (bits)) - 1), \
+	[number].op_arg = arg, [number].ptr_arg = ptr,
+#define OP(call, number, name, function, bytes, hc_flags) \
+	[__HYPERVISOR_##call].op[number] = { function, number, bytes, hc_flags },
 #include "hospes/hypercalls.def"
 };
 
 #define OP(call, nr, name, handler, size, flags) \
 	_Static_assert((size) <= HC_MAX_ARG, "argument of " #name " does not fit");
 #include "hospes/hypercalls.def"
-
-struct call {
-	uint32_t nr;			/* 0: no such call */
-	uint32_t op_mask;		/* significant bits of the operation */
-	uint16_t first, row_mask;	/* in ops[] */
-	uint8_t op_arg, ptr_arg;
-};
-
-#define NONE 0				/* any argument does: nobody looks at ptr */
-static const struct call calls[NR_CALLS] = {
-#define CALL(number, name, op, bits, ptr) \
-	[number] = { .nr = number, .op_mask = (uint32_t)((1ULL << (bits)) - 1), .op_arg = op, \
-		     .first = offsetof(struct layout, name), .ptr_arg = ptr, \
-		     .row_mask = sizeof(((struct layout *)NULL)->name) - 1 },
-#include "hospes/hypercalls.def"
-};
 
 /* What a flag other than IN and OUT asks for. 0 or the errno to answer. */
 static int64_t prepare(struct vcpu *v, struct hypercall *hc, unsigned int flags)
@@ -94,17 +72,15 @@ static int64_t run_with_struct(struct vcpu *v, struct hypercall *hc, const struc
 int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc)
 {
 	const struct call *c = &calls[hc->nr & (NR_CALLS - 1)];
-	const struct hypercall_op *op;
+	uint32_t nr = (uint32_t)hc->arg[c->op_arg] & c->op_mask;
+	const struct hypercall_op *op = &c->op[nr & (NR_OPS - 1)];
 	int64_t rc;
 
-	/* A compare with loaded data: it does not let the mask above be dropped. */
-	if (unlikely(c->nr != hc->nr || !c->nr))
+	/* Compares with loaded data: they do not let the masks be dropped. */
+	if (unlikely(c->nr != hc->nr || op->nr != nr || !op->handler))
 		return -XEN_ENOSYS;
-	hc->op = hc->arg[c->op_arg] & c->op_mask;
+	hc->op = nr & (NR_OPS - 1);	/* safe as an index of what handlers have */
 	hc->ptr = hc->arg[c->ptr_arg];
-	op = &ops[c->first + (hc->op & c->row_mask)];
-	if (unlikely(hc->op > c->row_mask || !op->handler))
-		return -XEN_ENOSYS;
 	if (op->flags & ~(HC_IN | HC_OUT)) {
 		rc = prepare(v, hc, op->flags);
 		if (unlikely(rc))
@@ -176,20 +152,20 @@ static int64_t multicall_entry(struct vcpu *v, gva_t at)
 int64_t hypercall_multicall(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	uint32_t left = (uint32_t)hc->arg[1];
-	int64_t rc = 0;
+	int64_t rc;
 
 	if (hc->in_multicall)
 		return -XEN_EINVAL;
-	while (left && !rc) {
+	while (left) {
 		rc = multicall_entry(v, hc->arg[0]);
 		if (rc)
-			break;
+			return rc;
 		hc->arg[0] += sizeof(struct multicall_entry);
 		hc->arg[1] = --left;
 		if (left && hypercall_preempt(v))
-			rc = HC_CONTINUE;
+			return HC_CONTINUE;
 	}
-	return rc;
+	return 0;
 }
 
 /* --- The page of stubs ---------------------------------------------------- */

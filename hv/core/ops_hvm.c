@@ -12,18 +12,16 @@
 
 /* --- Parameters ----------------------------------------------------------- */
 
-#define P_GET	0x1u	/* the guest may read its own */
-#define P_SET	0x2u	/* the guest may set its own */
-#define P_ONCE	0x4u	/* keeps its first value but 0 */
-#define P_GONE	0x8u	/* of the past: nobody may */
+#define P_GET	0x1u		/* the guest may read its own */
+#define P_SET	0x2u		/* the guest may set its own */
+#define P_ONCE	0x4u		/* keeps its first value but 0 */
+#define P_GONE	0x8u		/* of the past: nobody may */
+#define ZERO_ONLY 0x1		/* a feature that is not offered: off is all there is */
 
-/* Unless 0, @values has a bit for every value allowed. */
 struct param_rule {
 	uint16_t flags;
-	uint16_t values;
+	uint16_t values;	/* unless 0, a bit for every value allowed */
 };
-
-#define ZERO_ONLY 0x1		/* a feature that is not offered: off is all there is */
 
 /* The builder and the control domain may do what no rule forbids to all. */
 static const struct param_rule param_rules[HVM_NR_PARAMS] = {
@@ -52,61 +50,43 @@ static const struct param_rule param_rules[HVM_NR_PARAMS] = {
 	[HVM_PARAM_MCA_CAP] = { 0, ZERO_ONLY },
 };
 
-/* The domain with a reference, if @v may do @access to parameter p->index of it. */
-static int param_target(struct vcpu *v, struct xen_hvm_param *p, unsigned int access,
-			struct domain **d)
+/* @value comes from the guest. Domain lock held. */
+static int param_set(const struct param_rule *rule, uint64_t *param, uint64_t value)
 {
-	unsigned int flags;
+	if (rule->values && (value > 15 || !(rule->values & 1u << value)))
+		return -XEN_EINVAL;
+	if (rule->flags & P_ONCE && *param && *param != value)
+		return -XEN_EEXIST;
+	write_once(*param, value);	/* a triple fault looks without the lock */
+	return 0;
+}
+
+/* Get and set. */
+int64_t hvmop_param(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	bool set = hc->op == HVMOP_set_param;
+	const struct param_rule *rule;
+	struct xen_hvm_param *p = arg;
+	struct domain *d;
+	uint64_t i;
 	int rc;
 
 	if (p->index >= HVM_NR_PARAMS)
 		return -XEN_EINVAL;
-	p->index = (uint32_t)index_nospec(p->index, HVM_NR_PARAMS);
-	rc = domain_find_target(v, p->domid, d);
+	rc = domain_find_target(v, p->domid, &d);
 	if (rc)
 		return rc;
-	flags = param_rules[p->index].flags;
-	if (flags & P_GONE)
-		rc = -XEN_EINVAL;
-	else if (!(flags & access) && !v->domain->privileged)
-		rc = -XEN_EPERM;
-	if (rc)
-		domain_put(*d);
-	return rc;
-}
-
-int64_t hvmop_get_param(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	struct xen_hvm_param *p = arg;
-	struct domain *d;
-	int rc = param_target(v, p, P_GET, &d);
-
-	if (rc)
-		return rc;
-	p->value = read_once(d->params[p->index]);
-	domain_put(d);
-	return 0;
-}
-
-int64_t hvmop_set_param(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	struct xen_hvm_param *p = arg;
-	const struct param_rule *rule;
-	uint64_t *param;
-	struct domain *d;
-	int rc = param_target(v, p, P_SET, &d);
-
-	if (rc)
-		return rc;
-	rule = &param_rules[p->index];
-	param = &d->params[p->index];
+	i = index_nospec(p->index, HVM_NR_PARAMS);
+	rule = &param_rules[i];
 	spin_lock(&d->lock);
-	if (rule->values && (p->value > 15 || !(rule->values & 1u << p->value)))
+	if (rule->flags & P_GONE)
 		rc = -XEN_EINVAL;
-	else if (rule->flags & P_ONCE && *param && *param != p->value)
-		rc = -XEN_EEXIST;
+	else if (!(rule->flags & (set ? P_SET : P_GET)) && !v->domain->privileged)
+		rc = -XEN_EPERM;
+	else if (set)
+		rc = param_set(rule, &d->params[i], p->value);
 	else
-		write_once(*param, p->value);
+		p->value = d->params[i];
 	spin_unlock(&d->lock);
 	domain_put(d);
 	return rc;
@@ -168,8 +148,7 @@ int64_t hvmop_flush_tlbs(struct vcpu *v, struct hypercall *hc, void *arg)
 int64_t hvmop_pagetable_dying(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct xen_hvm_pagetable_dying *p = arg;
+	bool own = p->domid == DOMID_SELF || p->domid == v->domain->id;
 
-	if (p->domid != DOMID_SELF && p->domid != v->domain->id)
-		return -XEN_EOPNOTSUPP;
-	return -XEN_EINVAL;
+	return own ? -XEN_EINVAL : -XEN_EOPNOTSUPP;
 }

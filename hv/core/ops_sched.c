@@ -93,13 +93,13 @@ static void watchdog_fired(void *data)
 void domain_watchdogs_init(struct domain *d)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(d->watchdog); i++)
-		timer_init(&d->watchdog[i].timer, watchdog_fired, d);
+		timer_init(&d->watchdog[i], watchdog_fired, d);
 }
 
 void domain_watchdogs_kill(struct domain *d)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(d->watchdog); i++)
-		timer_kill(&d->watchdog[i].timer);
+		timer_kill(&d->watchdog[i]);
 }
 
 /* Id 0 asks for a new one: its id, or -XEN_ENOSPC. Domain lock held. */
@@ -108,32 +108,30 @@ static int64_t watchdog_set(struct domain *d, uint32_t id, uint32_t timeout)
 	uint32_t i = id - 1;
 
 	if (!id) {
-		for (i = 0; i < ARRAY_SIZE(d->watchdog) && d->watchdog[i].active; i++)
+		for (i = 0; i < ARRAY_SIZE(d->watchdog) && timer_is_set(&d->watchdog[i]); i++)
 			;
 		if (i == ARRAY_SIZE(d->watchdog))
 			return -XEN_ENOSPC;
 	}
-	if (id ? !d->watchdog[i].active : !timeout)
+	if (id ? !timer_is_set(&d->watchdog[i]) : !timeout)
 		return -XEN_EINVAL;
-	d->watchdog[i].active = timeout;
 	if (timeout)
-		timer_set(&d->watchdog[i].timer, port_time_ns() + timeout * NSEC_PER_SEC);
+		timer_set(&d->watchdog[i], port_time_ns() + timeout * NSEC_PER_SEC);
 	else
-		timer_stop(&d->watchdog[i].timer);
+		timer_stop(&d->watchdog[i]);
 	return id ? 0 : (int64_t)i + 1;
 }
 
 int64_t schedop_watchdog(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct sched_watchdog *w = arg;
-	struct domain *d = v->domain;
 	int64_t rc;
 
-	if (w->id > ARRAY_SIZE(d->watchdog))
+	if (w->id > ARRAY_SIZE(v->domain->watchdog))
 		return -XEN_EINVAL;
-	spin_lock(&d->lock);
-	rc = watchdog_set(d, w->id, w->timeout);
-	spin_unlock(&d->lock);
+	spin_lock(&v->domain->lock);
+	rc = watchdog_set(v->domain, w->id, w->timeout);
+	spin_unlock(&v->domain->lock);
 	return rc;
 }
 

@@ -60,40 +60,32 @@ void vcpu_timers_kill(struct vcpu *v)
 	timer_kill(&v->poll_timer);
 }
 
-int64_t vcpuop_set_periodic_timer(struct vcpu *v, struct hypercall *hc, void *arg)
+/* Set, or without a struct stop. */
+int64_t vcpuop_periodic_timer(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct vcpu_set_periodic_timer *p = arg;
 
-	if (p->period_ns < PERIOD_MIN || p->period_ns > PERIOD_MAX)
+	if (p && (p->period_ns < PERIOD_MIN || p->period_ns > PERIOD_MAX))
 		return -XEN_EINVAL;
 	periodic_stop(hc->vcpu);
-	write_once(hc->vcpu->period_ns, p->period_ns);
-	timer_set(&hc->vcpu->periodic, port_time_ns() + p->period_ns);
+	if (p) {
+		write_once(hc->vcpu->period_ns, p->period_ns);
+		timer_set(&hc->vcpu->periodic, port_time_ns() + p->period_ns);
+	}
 	return 0;
 }
 
-int64_t vcpuop_stop_periodic_timer(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	periodic_stop(hc->vcpu);
-	return 0;
-}
-
-/* Times are signed in the ABI: "negative" means long past. */
-int64_t vcpuop_set_singleshot_timer(struct vcpu *v, struct hypercall *hc, void *arg)
+/* The same. Times are signed in the ABI: "negative" means long past. */
+int64_t vcpuop_singleshot_timer(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct vcpu_set_singleshot_timer *s = arg;
 
 	if (hc->vcpu != v)
 		return -XEN_EINVAL;
-	timer_set(&v->singleshot, (int64_t)s->timeout_abs_ns < 0 ? 0 : s->timeout_abs_ns);
-	return 0;
-}
-
-int64_t vcpuop_stop_singleshot_timer(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	if (hc->vcpu != v)
-		return -XEN_EINVAL;
-	timer_stop(&v->singleshot);
+	if (s)
+		timer_set(&v->singleshot, (int64_t)s->timeout_abs_ns < 0 ? 0 : s->timeout_abs_ns);
+	else
+		timer_stop(&v->singleshot);
 	return 0;
 }
 
@@ -171,27 +163,25 @@ int64_t vcpuop_get_runstate_info(struct vcpu *v, struct hypercall *hc, void *arg
 	return 0;
 }
 
-/* A vCPU's own area is written at once; another's when that one runs next. */
-int64_t vcpuop_register_runstate(struct vcpu *v, struct hypercall *hc, void *arg)
+/*
+ * The runstate's own area is written at once, another vCPU's when that one
+ * runs next; the time's through the caller's page tables.
+ */
+int64_t vcpuop_register_area(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	const struct vcpu_register_runstate_memory_area *a = arg;
+	gva_t at = *(const uint64_t *)arg;	/* all there is in either struct */
+	struct vcpu *t = hc->vcpu;
 
-	if (!gva_is_canonical(a->addr.p))
+	if (!gva_is_canonical(at))
 		return -XEN_EFAULT;
-	write_once(hc->vcpu->runstate_area, a->addr.p);
-	if (hc->vcpu == v)
+	if (hc->op == VCPUOP_register_vcpu_time_memory_area) {
+		write_once(t->time_area, at);
+		pvclock_update(t);
+		return 0;
+	}
+	write_once(t->runstate_area, at);
+	if (t == v)
 		runstate_update_area(v);
-	return 0;
-}
-
-int64_t vcpuop_register_time(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	const struct vcpu_register_time_memory_area *a = arg;
-
-	if (!gva_is_canonical(a->addr.p))
-		return -XEN_EFAULT;
-	write_once(hc->vcpu->time_area, a->addr.p);
-	pvclock_update(hc->vcpu);
 	return 0;
 }
 

@@ -16,55 +16,42 @@
 /* Where a paravirtual guest would find the hypervisor; the ABI wants a number. */
 #define VIRT_START 0xffff800000000000ULL
 
-/* @text at @dst, filled up with zeros to @size bytes. */
-static int64_t put_text(struct vcpu *v, gva_t dst, const char *text, size_t size)
-{
-	static const char zeros[sizeof(xen_capabilities_info_t)];
-	size_t len = MIN(strlen(text), size - 1);
-
-	if (copy_to_guest(v, dst, text, len) || copy_to_guest(v, dst + len, zeros, size - len))
-		return -XEN_EFAULT;
-	return 0;
-}
-
 int64_t version_version(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	return ABI_VERSION_MAJOR << 16 | ABI_VERSION_MINOR;
 }
 
-int64_t version_text(struct vcpu *v, struct hypercall *hc, void *arg)
+/* What is the same for all guests. No host, no date: the same source makes the same image. */
+static const xen_extraversion_t extraversion = ".7";
+static const xen_compile_info_t compile_info = { .compiler = __VERSION__, .compile_by = "hospes" };
+static const xen_capabilities_info_t capabilities =
+	"hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
+static const xen_changeset_info_t changeset = "Hospes " HOSPES_VERSION;
+static const xen_platform_parameters_t platform_parameters = { .virt_start = VIRT_START };
+
+int64_t version_constant(struct vcpu *v, struct hypercall *hc, void *arg)
 {
+#define CONSTANT(name) [XENVER_##name] = { &name, sizeof(name) }
 	static const struct {
-		const char *text;
+		const void *data;
 		size_t size;
-	} texts[] = {
-		[XENVER_extraversion] = { ".7", sizeof(xen_extraversion_t) },
-		[XENVER_capabilities] = { "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ",
-					  sizeof(xen_capabilities_info_t) },
-		[XENVER_changeset] = { "Hospes " HOSPES_VERSION, sizeof(xen_changeset_info_t) },
-		[XENVER_commandline] = { "<denied>", sizeof(xen_commandline_t) },
+	} constants[] = {
+		CONSTANT(extraversion), CONSTANT(compile_info), CONSTANT(capabilities),
+		CONSTANT(changeset), CONSTANT(platform_parameters),
 	};
-	const char *text = texts[hc->op].text;
 
-	if (hc->op == XENVER_commandline && v->domain->privileged)
-		text = port_boot_info()->cmdline;
-	return put_text(v, hc->ptr, text, texts[hc->op].size);
+	return copy_to_guest(v, hc->ptr, constants[hc->op].data, constants[hc->op].size);
 }
 
-int64_t version_compile_info(struct vcpu *v, struct hypercall *hc, void *arg)
+int64_t version_commandline(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	/* No host, no date: the same source makes the same image anywhere. */
-	static const struct xen_compile_info info = {
-		.compiler = __VERSION__, .compile_by = "hospes" };
+	static const xen_commandline_t zeros;
+	const char *text = v->domain->privileged ? port_boot_info()->cmdline : "<denied>";
+	size_t len = strnlen(text, sizeof(zeros) - 1);
 
-	return copy_to_guest(v, hc->ptr, &info, sizeof(info));
-}
-
-int64_t version_platform_parameters(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	const struct xen_platform_parameters p = { .virt_start = VIRT_START };
-
-	return copy_to_guest(v, hc->ptr, &p, sizeof(p));
+	if (copy_to_guest(v, hc->ptr, text, len))
+		return -XEN_EFAULT;
+	return copy_to_guest(v, hc->ptr + len, zeros, sizeof(zeros) - len);
 }
 
 int64_t version_get_features(struct vcpu *v, struct hypercall *hc, void *arg)

@@ -131,10 +131,7 @@ struct domain {
 	atomic_uint vm_assist;		/* bit per type */
 
 	/* Armed by sched_op, which prepares the timers; stopped here at death. */
-	struct {
-		struct timer timer;
-		bool active;
-	} watchdog[2];
+	struct timer watchdog[2];
 
 	struct console_ring *console;	/* owned, NULL = none */
 	const struct guest_config *config;	/* borrowed: to restart it */

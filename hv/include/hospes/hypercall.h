@@ -34,8 +34,8 @@ typedef int64_t hypercall_fn(struct vcpu *v, struct hypercall *hc, void *arg);
 
 /* Table row of one sub-operation. */
 struct hypercall_op {
-	hypercall_fn *handler;
-	const char *name;
+	hypercall_fn *handler;	/* NULL: there is none */
+	uint32_t nr;
 	uint16_t size;		/* of the argument struct, 0 = handler copies itself */
 	uint16_t flags;		/* HC_* */
 };
