@@ -24,14 +24,12 @@ enum {
 	M = 0x08,	/* has modrm */
 	B = 0x10,	/* byte operands */
 	NO64 = 0x20,	/* invalid in 64-bit mode */
-	D64 = 0x40,	/* 64-bit operands in 64-bit mode without a prefix */
-	RR = 0x80,	/* modrm names registers whatever mod says */
+	RR = 0x40,	/* modrm names registers whatever mod says */
 };
 
-/* Values of entry.op beyond enum insn_op. */
+/* Values of entry.op beyond enum insn_op: groups, from which modrm.reg selects. */
 enum {
-	INSN_GRP_SHIFT = INSN_OP_COUNT, INSN_GRP1A, INSN_GRP3, INSN_GRP4, INSN_GRP5,
-	INSN_GRP7, INSN_GRP8, INSN_GRP11, INSN_GRP15, INSN_GRP_ALU,
+	INSN_GRP3 = INSN_OP_COUNT, INSN_GRP4, INSN_GRP5, INSN_GRP8, INSN_GRP11, INSN_GRP_ALU,
 	INSN_INVALID,
 };
 
@@ -47,10 +45,6 @@ struct entry {
 #define X4(attr) X(attr), X(attr), X(attr), X(attr)
 #define X8(attr) X4(attr), X4(attr)
 #define X16(attr) X8(attr), X8(attr)
-#define E8(op, dst, src, attr) \
-	E(op, dst, src, attr), E(op, dst, src, attr), E(op, dst, src, attr), \
-	E(op, dst, src, attr), E(op, dst, src, attr), E(op, dst, src, attr), \
-	E(op, dst, src, attr), E(op, dst, src, attr)
 #define BW(op, dst, src, attr) E(op, dst, src, (attr) | B), E(op, dst, src, attr)
 #define ALU(op) BW(op, RM, REG, M), BW(op, REG, RM, M), \
 	E(op, ACC, IMM, IB | B), E(op, ACC, IMM, IZ)
@@ -60,61 +54,49 @@ static const struct entry map_legacy[256] = {
 	/* 10 */ ALU(ADC), X(NO64), X(NO64), ALU(SBB), X(NO64), X(NO64),
 	/* 20 */ ALU(AND), BAD, X(NO64), ALU(SUB), BAD, X(NO64),
 	/* 30 */ ALU(XOR), BAD, X(NO64), ALU(CMP), BAD, X(NO64),
-	/* 40 */ E8(INC, OPREG, NONE, NO64), E8(DEC, OPREG, NONE, NO64),
-	/* 50 */ X16(D64),
+	/* 40 */ X16(NO64), X16(0),
 	/* 60 */ X(NO64), X(NO64), X(M | NO64), E(MOVSX, REG, RM, M), BAD, BAD, BAD, BAD,
-	/* 68 */ X(IZ | D64), E(IMUL, REG, RM, M | IZ), X(IB | D64), E(IMUL, REG, RM, M | IB),
-	/* 6C */ BW(INS, NONE, DX, 0), BW(OUTS, DX, NONE, 0),
+	/* 68 */ X(IZ), X(M | IZ), X(IB), X(M | IB),
+	/* 6C */ BW(INS, NONE, NONE, 0), BW(OUTS, NONE, NONE, 0),
 	/* 70 */ X16(IB),
 	/* 80 */ E(GRP_ALU, RM, IMM, M | B | IB), E(GRP_ALU, RM, IMM, M | IZ),
 	/* 82 */ E(GRP_ALU, RM, IMM, M | B | IB | NO64), E(GRP_ALU, RM, IMM, M | IB),
 	/* 84 */ BW(TEST, RM, REG, M), BW(XCHG, RM, REG, M),
-	/* 88 */ BW(MOV, RM, REG, M), BW(MOV, REG, RM, M),
-	/* 8C */ X(M), X(M), X(M), E(GRP1A, RM, NONE, M | D64),
-	/* 90 */ X8(0), X(0), X(0), X(IAP | NO64), X(0), E(PUSHF, NONE, NONE, D64),
-	/* 9D */ E(POPF, NONE, NONE, D64), X(0), X(0),
+	/* 88 */ BW(MOV, RM, REG, M), BW(MOV, REG, RM, M), X4(M),
+	/* 90 */ X8(0), X(0), X(0), X(IAP | NO64), X(0), X4(0),
 	/* A0 */ BW(MOV, ACC, RM, IMOFFS), BW(MOV, RM, ACC, IMOFFS),
 	/* A4 */ BW(MOVS, NONE, NONE, 0), BW(CMPS, NONE, NONE, 0),
 	/* A8 */ E(TEST, ACC, IMM, IB | B), E(TEST, ACC, IMM, IZ), BW(STOS, NONE, NONE, 0),
 	/* AC */ BW(LODS, NONE, NONE, 0), BW(SCAS, NONE, NONE, 0),
-	/* B0 */ E8(MOV, OPREG, IMM, IB | B), E8(MOV, OPREG, IMM, IV),
-	/* C0 */ BW(GRP_SHIFT, RM, IMM, M | IB), X(IW), X(0), X(M | NO64), X(M | NO64),
+	/* B0 */ X8(IB), X8(IV),
+	/* C0 */ X(M | IB), X(M | IB), X(IW), X(0), X(M | NO64), X(M | NO64),
 	/* C6 */ E(GRP11, RM, IMM, M | B | IB), E(GRP11, RM, IMM, M | IZ),
-	/* C8 */ X(IWB), X(0), X(IW), X(0), E(INT3, NONE, NONE, 0), E(INT, NONE, IMM, IB),
-	/* CE */ X(NO64), E(IRET, NONE, NONE, 0),
-	/* D0 */ BW(GRP_SHIFT, RM, ONE, M), BW(GRP_SHIFT, RM, CL, M),
-	/* D4 */ X(IB | NO64), X(IB | NO64), X(NO64), X(0), X8(M),
-	/* E0 */ X4(IB), BW(IN, ACC, IMM, IB), BW(OUT, IMM, ACC, IB),
-	/* E8 */ X(IZ | D64), X(IZ | D64), X(IAP | NO64), X(IB), BW(IN, ACC, DX, 0),
-	/* EE */ BW(OUT, DX, ACC, 0),
+	/* C8 */ X(IWB), X(0), X(IW), X(0), X(0), X(IB), X(NO64), X(0),
+	/* D0 */ X4(M), X(IB | NO64), X(IB | NO64), X(NO64), X(0), X8(M),
+	/* E0 */ X8(IB), X(IZ), X(IZ), X(IAP | NO64), X(IB), X4(0),
 	/* F0 */ BAD, E(ICEBP, NONE, NONE, 0), BAD, BAD, E(HLT, NONE, NONE, 0), X(0),
 	/* F6 */ BW(GRP3, RM, NONE, M), X4(0), X(0), X(0),
 	/* FE */ E(GRP4, RM, NONE, M | B), E(GRP5, RM, NONE, M),
 };
 
 static const struct entry map_0f[256] = {
-	/* 00 */ X(M), E(GRP7, RM, NONE, M), X(M), X(M), BAD, X(0), E(CLTS, NONE, NONE, 0), X(0),
+	/* 00 */ X4(M), BAD, X(0), X(0), X(0),
 	/* 08 */ E(INVD, NONE, NONE, 0), E(WBINVD, NONE, NONE, 0), BAD, X(0),
-	/* 0C */ BAD, E(NOP, NONE, NONE, M), X(0), X(M | IB),
-	/* 10 */ X8(M), E(NOP, NONE, NONE, M), X4(M), X(M), X(M), E(NOP, NONE, NONE, M),
-	/* 20 */ E(MOV_FROM_CR, RM, REG, M | RR), E(MOV_FROM_DR, RM, REG, M | RR),
-	/* 22 */ E(MOV_TO_CR, REG, RM, M | RR), E(MOV_TO_DR, REG, RM, M | RR),
+	/* 0C */ BAD, X(M), X(0), X(M | IB),
+	/* 10 */ X16(M),
+	/* 20 */ X(M | RR), X(M | RR), E(MOV_TO_CR, REG, RM, M | RR), X(M | RR),
 	/* 24 */ BAD, BAD, BAD, BAD, X8(M),
-	/* 30 */ E(WRMSR, NONE, NONE, 0), E(RDTSC, NONE, NONE, 0), E(RDMSR, NONE, NONE, 0),
-	/* 33 */ E(RDPMC, NONE, NONE, 0), X(0), X(0), BAD, X(0),
-	/* 38 */ BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD,
-	/* 40 */ E8(CMOV, REG, RM, M), E8(CMOV, REG, RM, M),
-	/* 50 */ X16(M), X16(M),
+	/* 30 */ E(WRMSR, NONE, NONE, 0), X(0), E(RDMSR, NONE, NONE, 0), X(0),
+	/* 34 */ X(0), X(0), BAD, X(0), BAD, BAD, BAD, BAD, BAD, BAD, BAD, BAD,
+	/* 40 */ X16(M), X16(M), X16(M),
 	/* 70 */ X4(M | IB), X(M), X(M), X(M), X(0), X8(M),
-	/* 80 */ X16(IZ | D64),
-	/* 90 */ E8(SETCC, RM, NONE, M | B), E8(SETCC, RM, NONE, M | B),
+	/* 80 */ X16(IZ), X16(M),
 	/* A0 */ X(0), X(0), E(CPUID, NONE, NONE, 0), E(BT, RM, REG, M), X(M | IB), X(M), BAD, BAD,
-	/* A8 */ X(0), X(0), E(RSM, NONE, NONE, 0), E(BTS, RM, REG, M), X(M | IB), X(M),
-	/* AE */ E(GRP15, NONE, NONE, M), E(IMUL, REG, RM, M),
+	/* A8 */ X(0), X(0), X(0), E(BTS, RM, REG, M), X(M | IB), X(M), X(M), X(M),
 	/* B0 */ BW(CMPXCHG, RM, REG, M), X(M), E(BTR, RM, REG, M), X(M), X(M),
 	/* B6 */ E(MOVZX, REG, RM, M), E(MOVZX, REG, RM, M), X(M), X(M),
-	/* BA */ E(GRP8, RM, IMM, M | IB), E(BTC, RM, REG, M), E(BSF, REG, RM, M),
-	/* BD */ E(BSR, REG, RM, M), E(MOVSX, REG, RM, M), E(MOVSX, REG, RM, M),
+	/* BA */ E(GRP8, RM, IMM, M | IB), E(BTC, RM, REG, M), X(M), X(M),
+	/* BE */ E(MOVSX, REG, RM, M), E(MOVSX, REG, RM, M),
 	/* C0 */ BW(XADD, RM, REG, M), X(M | IB), E(MOV, RM, REG, M),
 	/* C4 */ X(M | IB), X(M | IB), X(M | IB), X(M), X8(0),
 	/* D0 */ X16(M), X16(M), X16(M),
@@ -124,32 +106,16 @@ static const struct entry entry_0f38 = X(M);
 static const struct entry entry_0f3a = X(M | IB);
 static const struct entry entry_xop_a = X(M | IZ);
 
-/* Operations by modrm.reg. Group 7 is that of its memory forms. */
-#define G(op) INSN_##op
+#define GROUP(name, a, b, c, d, e, f, g, h) \
+	[INSN_##name - INSN_OP_COUNT] = { INSN_##a, INSN_##b, INSN_##c, INSN_##d, \
+					  INSN_##e, INSN_##f, INSN_##g, INSN_##h }
 static const uint8_t groups[][8] = {
-	[INSN_GRP_SHIFT - INSN_OP_COUNT] = {
-		G(ROL), G(ROR), G(RCL), G(RCR), G(SHL), G(SHR), G(SAL), G(SAR) },
-	[INSN_GRP1A - INSN_OP_COUNT] = {
-		G(POP), G(INVALID), G(INVALID), G(INVALID),
-		G(INVALID), G(INVALID), G(INVALID), G(INVALID) },
-	[INSN_GRP3 - INSN_OP_COUNT] = {
-		G(TEST), G(TEST), G(NOT), G(NEG), G(MUL), G(IMUL1), G(OTHER), G(OTHER) },
-	[INSN_GRP4 - INSN_OP_COUNT] = {
-		G(INC), G(DEC), G(INVALID), G(INVALID),
-		G(INVALID), G(INVALID), G(INVALID), G(INVALID) },
-	[INSN_GRP5 - INSN_OP_COUNT] = {
-		G(INC), G(DEC), G(CALL), G(OTHER), G(JMP), G(OTHER), G(PUSH), G(INVALID) },
-	[INSN_GRP7 - INSN_OP_COUNT] = {
-		G(OTHER), G(OTHER), G(OTHER), G(OTHER), G(SMSW), G(OTHER), G(LMSW), G(INVLPG) },
-	[INSN_GRP8 - INSN_OP_COUNT] = {
-		G(INVALID), G(INVALID), G(INVALID), G(INVALID), G(BT), G(BTS), G(BTR), G(BTC) },
-	[INSN_GRP11 - INSN_OP_COUNT] = {
-		G(MOV), G(INVALID), G(INVALID), G(INVALID),
-		G(INVALID), G(INVALID), G(INVALID), G(OTHER) },
-	[INSN_GRP15 - INSN_OP_COUNT] = {
-		G(OTHER), G(OTHER), G(OTHER), G(OTHER), G(OTHER), G(OTHER), G(OTHER), G(NOP) },
-	[INSN_GRP_ALU - INSN_OP_COUNT] = {
-		G(ADD), G(OR), G(ADC), G(SBB), G(AND), G(SUB), G(XOR), G(CMP) },
+	GROUP(GRP3, TEST, TEST, NOT, NEG, OTHER, OTHER, OTHER, OTHER),
+	GROUP(GRP4, INC, DEC, INVALID, INVALID, INVALID, INVALID, INVALID, INVALID),
+	GROUP(GRP5, INC, DEC, OTHER, OTHER, OTHER, OTHER, OTHER, INVALID),
+	GROUP(GRP8, INVALID, INVALID, INVALID, INVALID, BT, BTS, BTR, BTC),
+	GROUP(GRP11, MOV, INVALID, INVALID, INVALID, INVALID, INVALID, INVALID, OTHER),
+	GROUP(GRP_ALU, ADD, OR, ADC, SBB, AND, SUB, XOR, CMP),
 };
 
 #define P1(a) { (a), 0xff, 1 }
@@ -157,19 +123,10 @@ static const uint8_t groups[][8] = {
 #define P3(c) { 0x0f | 0x01 << 8 | (uint32_t)(c) << 16, 0xffffff, 3 }
 
 const struct insn_pattern insn_patterns[INSN_FIXED_COUNT] = {
-	[INSN_CPUID] = P2(0x0f, 0xa2), [INSN_RDMSR] = P2(0x0f, 0x32),
-	[INSN_WRMSR] = P2(0x0f, 0x30), [INSN_VMMCALL] = P3(0xd9),
-	[INSN_VMCALL] = P3(0xc1), [INSN_HLT] = P1(0xf4),
-	[INSN_PAUSE] = P2(0xf3, 0x90), [INSN_RDTSC] = P2(0x0f, 0x31),
-	[INSN_RDTSCP] = P3(0xf9), [INSN_RDPMC] = P2(0x0f, 0x33),
-	[INSN_RDPRU] = P3(0xfd), [INSN_XSETBV] = P3(0xd1),
-	[INSN_INVD] = P2(0x0f, 0x08), [INSN_WBINVD] = P2(0x0f, 0x09),
-	[INSN_MONITOR] = P3(0xc8), [INSN_MWAIT] = P3(0xc9),
-	[INSN_CLTS] = P2(0x0f, 0x06), [INSN_RSM] = P2(0x0f, 0xaa),
-	[INSN_VMRUN] = P3(0xd8), [INSN_VMLOAD] = P3(0xda),
-	[INSN_VMSAVE] = P3(0xdb), [INSN_STGI] = P3(0xdc),
-	[INSN_CLGI] = P3(0xdd), [INSN_SKINIT] = P3(0xde),
-	[INSN_INVLPGA] = P3(0xdf), [INSN_ICEBP] = P1(0xf1), [INSN_INT3] = P1(0xcc),
+	[INSN_CPUID] = P2(0x0f, 0xa2), [INSN_RDMSR] = P2(0x0f, 0x32), [INSN_WRMSR] = P2(0x0f, 0x30),
+	[INSN_VMMCALL] = P3(0xd9), [INSN_HLT] = P1(0xf4), [INSN_PAUSE] = P2(0xf3, 0x90),
+	[INSN_XSETBV] = P3(0xd1), [INSN_INVD] = P2(0x0f, 0x08), [INSN_WBINVD] = P2(0x0f, 0x09),
+	[INSN_ICEBP] = P1(0xf1),
 };
 
 struct cursor {
@@ -316,7 +273,7 @@ static void decode_sizes(struct insn *in, enum insn_mode mode, bool addrsize, ui
 {
 	if (mode == INSN_MODE_64) {
 		in->addr_bytes = addrsize ? 4 : 8;
-		in->op_bytes = in->rex & 8 ? 8 : in->opsize ? 2 : attr & D64 ? 8 : 4;
+		in->op_bytes = in->rex & 8 ? 8 : in->opsize ? 2 : 4;
 	} else {
 		in->addr_bytes = addrsize == (mode == INSN_MODE_16) ? 4 : 2;
 		in->op_bytes = in->opsize == (mode == INSN_MODE_16) ? 4 : 2;
@@ -382,62 +339,17 @@ static void decode_modrm(struct cursor *c, enum insn_mode mode, struct insn *in,
 		decode_mem(c, mode, in, mod);
 }
 
-/* Replace a group by the operation modrm.reg selects; returns the immediate's kind. */
-static uint8_t decode_group(struct insn *in, uint8_t group, uint8_t attr, enum insn_mode mode)
-{
-	unsigned int reg = (in->modrm >> 3) & 7;
-	uint8_t imm = attr & IMM_MASK;
-
-	in->op = groups[group - INSN_OP_COUNT][reg];
-	if (group == INSN_GRP3 && in->op == INSN_TEST) {
-		in->src = OPD_IMM;
-		imm = attr & B ? IB : IZ;
-	} else if (group == INSN_GRP5 && reg >= 2 && mode == INSN_MODE_64 && in->op_bytes == 4) {
-		in->op_bytes = in->op == INSN_OTHER ? 4 : 8;
-	} else if (group == INSN_GRP7 && !in->is_mem && in->op != INSN_SMSW &&
-		   in->op != INSN_LMSW) {
-		in->op = INSN_OTHER;
-		for (uint8_t i = 1; i < INSN_FIXED_COUNT; i++) {
-			if (insn_patterns[i].bytes == (0x10fU | (uint32_t)in->modrm << 16))
-				in->op = i;
-		}
-	} else if (group == INSN_GRP15 && (!in->is_mem || in->rep)) {
-		in->op = INSN_OTHER;
-	} else if (group == INSN_GRP15 && in->opsize && reg == 6) {
-		in->op = INSN_NOP;	/* CLWB */
-	}
-	return imm;
-}
-
 static void decode_imm(struct cursor *c, struct insn *in, uint8_t kind)
 {
-	unsigned int z = MIN(in->op_bytes, 4U);
+	const unsigned int z = MIN(in->op_bytes, 4U);
+	const unsigned int sizes[] = {
+		[IB] = 1, [IZ] = z, [IV] = in->op_bytes, [IW] = 2, [IWB] = 3, [IAP] = z + 2,
+		[IMOFFS] = 0 };
 
-	switch (kind) {
-	case IB:
-		in->imm = take_signed(c, 1);
-		break;
-	case IZ:
-		in->imm = take_signed(c, z);
-		break;
-	case IV:
-		in->imm = take_signed(c, in->op_bytes);
-		break;
-	case IW:
-		in->imm = take_signed(c, 2);
-		break;
-	case IWB:
-		in->imm = take_signed(c, 3);
-		break;
-	case IAP:
-		in->imm = take_signed(c, z + 2);
-		break;
-	case IMOFFS:
+	in->imm = take_signed(c, sizes[kind]);
+	if (kind == IMOFFS) {
 		in->disp = take_signed(c, in->addr_bytes);
 		in->is_mem = true;
-		break;
-	default:
-		break;
 	}
 }
 
@@ -456,6 +368,17 @@ static uint8_t decode_special(struct insn *in, uint8_t imm, enum insn_mode mode)
 		if (in->rep == 0xf3)
 			in->op = INSN_PAUSE;
 		break;
+	case 0xf6: case 0xf7:
+		if (in->op != INSN_TEST)
+			break;
+		in->src = OPD_IMM;
+		return opcode & 1 ? IZ : IB;
+	case 0x101:
+		for (uint8_t i = 1; i < INSN_FIXED_COUNT && !in->is_mem; i++) {
+			if (insn_patterns[i].bytes == (0x10fU | (uint32_t)in->modrm << 16))
+				in->op = i;
+		}
+		break;
 	case 0x178:		/* SSE4a EXTRQ and INSERTQ with two immediate bytes */
 		return in->opsize || in->rep == 0xf2 ? IW : imm;
 	case 0x1b6: case 0x1be:
@@ -464,14 +387,6 @@ static uint8_t decode_special(struct insn *in, uint8_t imm, enum insn_mode mode)
 	case 0x1b7: case 0x1bf:
 		in->src_bytes = 2;
 		break;
-	case 0x1bc: case 0x1bd:	/* TZCNT and LZCNT */
-		if (in->rep == 0xf3)
-			in->op = INSN_OTHER;
-		break;
-	case 0x282:
-		if (in->opsize)
-			in->op = INSN_INVPCID;
-		break;
 	case 0x2f0: case 0x2f1:	/* with F2 these are CRC32 */
 		if (in->rep == 0xf2)
 			break;
@@ -479,7 +394,7 @@ static uint8_t decode_special(struct insn *in, uint8_t imm, enum insn_mode mode)
 		in->dst = opcode & 1 ? OPD_RM : OPD_REG;
 		in->src = opcode & 1 ? OPD_REG : OPD_RM;
 		break;
-	case 0x6d: case 0x6f: case 0xe5: case 0xe7: case 0xed: case 0xef:
+	case 0x6d: case 0x6f:	/* string I/O has no 8-byte form */
 		in->op_bytes = MIN(in->op_bytes, 4U);
 		in->src_bytes = in->op_bytes;
 		break;
@@ -487,13 +402,6 @@ static uint8_t decode_special(struct insn *in, uint8_t imm, enum insn_mode mode)
 		break;
 	}
 	return imm;
-}
-
-static void decode_segment(struct insn *in)
-{
-	if (in->seg != INSN_NO_REG)
-		return;
-	in->seg = in->base == GPR_RSP || in->base == GPR_RBP ? SEG_SS : SEG_DS;
 }
 
 int insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode, struct insn *in)
@@ -524,24 +432,15 @@ int insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode, struct 
 	if (in->vex)
 		in->op = INSN_OTHER;
 	else if (e->op >= INSN_OP_COUNT)
-		imm = decode_group(in, e->op, e->attr, mode);
+		in->op = groups[e->op - INSN_OP_COUNT][(in->modrm >> 3) & 7];
 	if (in->op == INSN_INVALID)
 		return -XEN_EOPNOTSUPP;
 	in->src_bytes = in->op_bytes;
 	if (!in->vex)
 		imm = decode_special(in, imm, mode);
 	decode_imm(&c, in, imm);
-	decode_segment(in);
+	if (in->seg == INSN_NO_REG)
+		in->seg = in->base == GPR_RSP || in->base == GPR_RBP ? SEG_SS : SEG_DS;
 	in->len = (uint8_t)c.pos;
 	return c.rc;
-}
-
-int insn_length(const uint8_t *bytes, size_t avail, enum insn_mode mode, enum insn_op op)
-{
-	struct insn in;
-	int rc = insn_decode(bytes, avail, mode, &in);
-
-	if (rc)
-		return rc;
-	return in.op == op ? in.len : -XEN_EINVAL;
 }

@@ -73,8 +73,6 @@ static unsigned int operand_reg(const struct insn *in, enum insn_operand o)
 		return in->rm;
 	case OPD_REG:
 		return in->reg;
-	case OPD_OPREG:
-		return (in->opcode & 7U) | (in->rex & 1U) << 3;
 	default:
 		return GPR_RAX;
 	}

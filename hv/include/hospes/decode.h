@@ -21,33 +21,21 @@ enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 };
 enum insn_op {
 	INSN_OTHER = 0,		/* the length is right, nobody here needs the operation */
 	/* exactly one encoding without prefixes: insn_length_fast() knows them */
-	INSN_CPUID, INSN_RDMSR, INSN_WRMSR, INSN_VMMCALL, INSN_VMCALL, INSN_HLT, INSN_PAUSE,
-	INSN_RDTSC, INSN_RDTSCP, INSN_RDPMC, INSN_RDPRU, INSN_XSETBV, INSN_INVD, INSN_WBINVD,
-	INSN_MONITOR, INSN_MWAIT, INSN_CLTS, INSN_RSM, INSN_VMRUN, INSN_VMLOAD, INSN_VMSAVE,
-	INSN_STGI, INSN_CLGI, INSN_SKINIT, INSN_INVLPGA, INSN_ICEBP, INSN_INT3,
+	INSN_CPUID, INSN_RDMSR, INSN_WRMSR, INSN_VMMCALL, INSN_HLT, INSN_PAUSE, INSN_XSETBV,
+	INSN_INVD, INSN_WBINVD, INSN_ICEBP,
 	INSN_FIXED_COUNT,
-	/* can exit, are not emulated here */
-	INSN_INT = INSN_FIXED_COUNT, INSN_INVLPG, INSN_INVPCID, INSN_LMSW, INSN_SMSW,
-	INSN_MOV_FROM_CR, INSN_MOV_TO_CR, INSN_MOV_FROM_DR, INSN_MOV_TO_DR, INSN_IRET,
-	INSN_PUSHF, INSN_POPF,
-	/* emulated; the first two rows are in the order of the modrm.reg field */
-	INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB, INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP,
-	INSN_ROL, INSN_ROR, INSN_RCL, INSN_RCR, INSN_SHL, INSN_SHR, INSN_SAL, INSN_SAR,
-	INSN_TEST, INSN_INC, INSN_DEC, INSN_NOT, INSN_NEG, INSN_MUL, INSN_IMUL1, INSN_IMUL,
-	INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC, INSN_BSF, INSN_BSR,
-	INSN_MOV, INSN_MOVZX, INSN_MOVSX, INSN_MOVBE, INSN_CMOV, INSN_SETCC,
-	INSN_XCHG, INSN_CMPXCHG, INSN_XADD, INSN_NOP,
-	INSN_PUSH, INSN_POP, INSN_CALL, INSN_JMP,
+	INSN_MOV_TO_CR = INSN_FIXED_COUNT,
+	/* emulated */
+	INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB, INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP, INSN_TEST,
+	INSN_INC, INSN_DEC, INSN_NOT, INSN_NEG, INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC,
+	INSN_MOV, INSN_MOVZX, INSN_MOVSX, INSN_MOVBE, INSN_XCHG, INSN_CMPXCHG, INSN_XADD,
 	INSN_MOVS, INSN_CMPS, INSN_STOS, INSN_LODS, INSN_SCAS, INSN_INS, INSN_OUTS,
-	INSN_IN, INSN_OUT,
 	INSN_OP_COUNT,
 };
 
 enum insn_map { INSN_MAP_LEGACY, INSN_MAP_0F, INSN_MAP_0F38, INSN_MAP_0F3A, INSN_MAP_OTHER };
 
-enum insn_operand {
-	OPD_NONE, OPD_RM, OPD_REG, OPD_ACC, OPD_IMM, OPD_ONE, OPD_CL, OPD_OPREG, OPD_DX,
-};
+enum insn_operand { OPD_NONE, OPD_RM, OPD_REG, OPD_ACC, OPD_IMM };
 
 struct insn {
 	uint8_t len;
@@ -80,14 +68,6 @@ struct insn {
 int __must_check insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode,
 			     struct insn *out);
 
-/*
- * Length of an instruction that must be op, after an exit that did not tell.
- * Returns 1..15, or the errors of insn_decode(), or -XEN_EINVAL: the bytes are
- * some other instruction now, so let the guest run it again.
- */
-int __must_check insn_length(const uint8_t *bytes, size_t avail, enum insn_mode mode,
-			     enum insn_op op);
-
 struct insn_pattern {
 	uint32_t bytes, mask;	/* little endian, as loaded */
 	uint32_t len;
@@ -96,7 +76,7 @@ struct insn_pattern {
 extern const struct insn_pattern insn_patterns[INSN_FIXED_COUNT];
 
 /*
- * The quick form of insn_length() for op < INSN_FIXED_COUNT, in any mode:
+ * The quick way to the length of an op < INSN_FIXED_COUNT, in any mode:
  * 0 when there are prefixes, too few bytes, or anything else to think about.
  */
 static inline unsigned int insn_length_fast(const uint8_t *bytes, size_t avail, enum insn_op op)
