@@ -14,44 +14,47 @@
 #define FRAMES_PER_STATUS 8u
 #define MAX_FRAMES 16384u		/* references fit 24 bits */
 #define MAX_MAPTRACK_FRAMES 65536u
+#define BATCH_BYTES 512u
 #define STATUS_INDEX 0x80000000u	/* published: asks for a status frame */
 #define CLAIM_TRIES 4u			/* the guest may change its entry that often */
 #define NOT_WHOLE (GTF_sub_page | GTF_PWT | GTF_PCD | GTF_PAT)
 
 /* --- The table ---------------------------------------------------------- */
 
+/* Where all about one grant is. */
+struct grant {
+	uint32_t *entry;		/* begins with flags and domid */
+	uint16_t *status;		/* has the "in use" bits: in version 1 the flags */
+	struct grant_active *act;
+};
+
 /* Entries are 8 bytes in version 1 and 16 in version 2. */
-static unsigned int entry_shift(const struct grant_table *gt)
+static inline unsigned int entry_shift(const struct grant_table *gt)
 {
 	return gt->version + 2;
 }
 
-static uint64_t nr_entries(const struct grant_table *gt)
+static inline uint64_t nr_entries(const struct grant_table *gt)
 {
 	return (uint64_t)gt->nr_frames << (PAGE_SHIFT - entry_shift(gt));
 }
 
-static void *entry_of(struct grant_table *gt, grant_ref_t ref)
+/* @ref is below nr_entries(). */
+static inline struct grant grant_at(struct grant_table *gt, grant_ref_t ref)
 {
-	uint64_t at = (uint64_t)ref << entry_shift(gt);
+	uint64_t at, i = index_nospec(ref, nr_entries(gt));
+	struct grant g;
 
-	return (uint8_t *)gt->frame[at >> PAGE_SHIFT].shared + (at & ~PAGE_MASK);
+	at = i << entry_shift(gt);
+	g.entry = (uint32_t *)gt->frame[at >> PAGE_SHIFT].shared + (at & ~PAGE_MASK) / 4;
+	g.status = (uint16_t *)g.entry;
+	if (gt->version == 2)
+		g.status = &gt->frame[i / STATUS_PER_PAGE].status[i % STATUS_PER_PAGE];
+	g.act = &gt->frame[i / ACTIVE_PER_FRAME].active[i % ACTIVE_PER_FRAME];
+	return g;
 }
 
-/* Where the "in use" bits are: in version 1 among the flags of the entry. */
-static uint16_t *status_of(struct grant_table *gt, grant_ref_t ref)
-{
-	if (gt->version == 1)
-		return entry_of(gt, ref);
-	return &gt->frame[ref / STATUS_PER_PAGE].status[ref % STATUS_PER_PAGE];
-}
-
-static struct grant_active *active_of(struct grant_table *gt, grant_ref_t ref)
-{
-	return &gt->frame[ref / ACTIVE_PER_FRAME].active[ref % ACTIVE_PER_FRAME];
-}
-
-static uint64_t frame_of(struct grant_table *gt, const void *entry)
+static uint64_t frame_of(const struct grant_table *gt, const void *entry)
 {
 	if (gt->version == 1)
 		return read_once(((const struct grant_entry_v1 *)entry)->frame);
@@ -80,12 +83,11 @@ static int grow(struct grant_table *gt, unsigned int frames)
 int gnttab_get_frame(struct domain *d, uint64_t idx, mfn_t *mfn)
 {
 	struct grant_table *gt = d->grants;
-	uint64_t nr = idx & ~(uint64_t)STATUS_INDEX, frames = nr + 1;
 	bool status = idx & STATUS_INDEX;
+	uint64_t nr = idx & ~(uint64_t)STATUS_INDEX;
+	uint64_t frames = status ? nr * FRAMES_PER_STATUS + 1 : nr + 1;
 	int err = -XEN_EINVAL;
 
-	if (status)
-		frames = nr * FRAMES_PER_STATUS + 1;
 	if (nr >= MAX_FRAMES || frames > gt->max_frames)
 		return -XEN_EINVAL;
 	nr = index_nospec(nr, gt->max_frames);
@@ -110,28 +112,28 @@ static bool head_permits(uint32_t head, domid_t user, uint16_t bits, bool whole)
 }
 
 /* Clears the "in use" bits that no use stands behind. */
-static void unclaim(struct grant_table *gt, grant_ref_t ref, const struct grant_active *act)
+static inline void unclaim(const struct grant *g)
 {
-	uint16_t bits = act->writers ? 0 : GTF_writing;
+	uint16_t bits = g->act->uses[false] ? 0 : GTF_writing;
 
-	if (!act->writers && !act->readers)
+	if (!g->act->page)
 		bits |= GTF_reading;
 	if (bits)
-		__atomic_fetch_and(status_of(gt, ref), (uint16_t)~bits, __ATOMIC_SEQ_CST);
+		__atomic_fetch_and(g->status, (uint16_t)~bits, __ATOMIC_SEQ_CST);
 }
 
 /* Sets "in use" bits, if the entry permits it at that very moment. */
-static bool claim(struct grant_table *gt, grant_ref_t ref, domid_t user, uint16_t bits, bool whole)
+static inline bool claim(const struct grant *g, bool v2, domid_t user, uint16_t bits, bool whole)
 {
-	uint32_t *entry = entry_of(gt, ref);
-	uint32_t head = read_once(*entry);
+	uint32_t head = read_once(*g->entry);
 
-	if (gt->version == 2) {
-		__atomic_fetch_or(status_of(gt, ref), bits, __ATOMIC_SEQ_CST);
-		return head_permits(__atomic_load_n(entry, __ATOMIC_SEQ_CST), user, bits, whole);
+	if (v2) {
+		__atomic_fetch_or(g->status, bits, __ATOMIC_SEQ_CST);
+		head = __atomic_load_n(g->entry, __ATOMIC_SEQ_CST);
+		return head_permits(head, user, bits, whole);
 	}
 	for (unsigned int n = 0; n < CLAIM_TRIES && head_permits(head, user, bits, whole); n++) {
-		if (__atomic_compare_exchange_n(entry, &head, head | bits, false,
+		if (__atomic_compare_exchange_n(g->entry, &head, head | bits, false,
 						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			return true;
 	}
@@ -139,56 +141,52 @@ static bool claim(struct grant_table *gt, grant_ref_t ref, domid_t user, uint16_
 }
 
 /* The first use fixes the page; later ones find it fixed. */
-static int16_t use_page(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
-			struct grant_active *act)
+static inline int16_t use_page(struct domain *owner, const struct grant *g, domid_t user,
+			       bool readonly)
 {
-	struct grant_table *gt = owner->grants;
-	gfn_t gfn;
+	struct grant_active *act = g->act;
 
-	if (!act->readers && !act->writers) {
-		gfn = GFN(frame_of(gt, entry_of(gt, ref)));
+	if (!act->page) {
+		gfn_t gfn = GFN(frame_of(owner->grants, g->entry));
+
 		act->page = p2m_get_page(owner, gfn, true);
-		act->writable = act->page != NULL;
+		act->writable = act->page;
 		if (!act->page && readonly)
 			act->page = p2m_get_page(owner, gfn, false);
 		if (!act->page)
 			return GNTST_bad_page;
 		act->user = user;
-		gt->nr_active++;
+		owner->grants->nr_active++;
 	} else if (act->user != user || (!readonly && !act->writable) ||
-		   act->readers == UINT16_MAX || act->writers == UINT16_MAX) {
+		   act->uses[readonly] == UINT16_MAX) {
 		return GNTST_general_error;
 	}
-	if (readonly)
-		act->readers++;
-	else
-		act->writers++;
+	act->uses[readonly]++;
 	return GNTST_okay;
 }
 
-int16_t gnttab_acquire(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
+static int16_t acquire(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
 		       bool whole, struct grant_use *use)
 {
 	struct grant_table *gt = owner->grants;
 	uint16_t bits = readonly ? GTF_reading : GTF_reading | GTF_writing;
-	const union grant_entry_v2 *v2;
-	struct grant_active *act;
 	int16_t status = GNTST_bad_gntref;
+	const union grant_entry_v2 *v2;
+	struct grant g;
 
 	spin_lock(&gt->lock);
 	if (ref >= nr_entries(gt))
 		goto out;
-	ref = (grant_ref_t)index_nospec(ref, nr_entries(gt));
-	act = active_of(gt, ref);
+	g = grant_at(gt, ref);
 	status = GNTST_general_error;
-	if (claim(gt, ref, user, bits, whole))
-		status = use_page(owner, ref, user, readonly, act);
+	if (claim(&g, gt->version == 2, user, bits, whole))
+		status = use_page(owner, &g, user, readonly);
 	if (status != GNTST_okay) {
-		unclaim(gt, ref, act);
+		unclaim(&g);
 		goto out;
 	}
-	*use = (struct grant_use){ .page = act->page, .len = PAGE_SIZE };
-	v2 = entry_of(gt, ref);
+	*use = (struct grant_use){ .owner = owner, .page = g.act->page, .len = PAGE_SIZE };
+	v2 = (const void *)g.entry;
 	if (gt->version == 2 && (read_once(v2->hdr.flags) & GTF_sub_page)) {
 		use->start = read_once(v2->sub_page.page_off);
 		use->len = read_once(v2->sub_page.length);
@@ -198,48 +196,63 @@ out:
 	return status;
 }
 
+int16_t gnttab_acquire(domid_t id, grant_ref_t ref, domid_t user, bool readonly, bool whole,
+		       struct grant_use *use)
+{
+	struct domain *owner = domain_get_by_id(id);
+	int16_t status = GNTST_bad_domain;
+
+	if (!owner)
+		return GNTST_bad_domain;
+	if (!domain_is_dying(owner))
+		status = acquire(owner, ref, user, readonly, whole, use);
+	if (status != GNTST_okay)
+		domain_put(owner);
+	return status;
+}
+
 void gnttab_release(struct domain *owner, grant_ref_t ref, bool readonly)
 {
 	struct grant_table *gt = owner->grants;
 	struct page *page = NULL;
-	struct grant_active *act;
+	struct grant g;
 
 	spin_lock(&gt->lock);
-	act = active_of(gt, ref);
-	if (readonly)
-		act->readers--;
-	else
-		act->writers--;
-	if (!act->readers && !act->writers) {
-		page = act->page;
-		act->page = NULL;
+	g = grant_at(gt, ref);
+	if (!--g.act->uses[readonly] && !g.act->uses[!readonly]) {
+		page = g.act->page;
+		g.act->page = NULL;
 		gt->nr_active--;
 	}
-	unclaim(gt, ref, act);
+	unclaim(&g);
 	spin_unlock(&gt->lock);
 	if (page)
 		page_put(page);
+	domain_put(owner);
 }
 
 /* --- Hypercalls --------------------------------------------------------- */
 
-int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, size_t size,
-			void (*fn)(struct domain *d, void *elems, unsigned int n))
+int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, const struct gnttab_batch *batch)
 {
-	uint64_t elems[GNTTAB_BATCH_BYTES / sizeof(uint64_t)];
+	uint8_t elems[BATCH_BYTES] __aligned(8);
 	uint32_t count = (uint32_t)hc->arg[2];
 
 	if (count >> 31)
 		return -XEN_EINVAL;
 	while (count) {
-		uint32_t n = MIN(count, (uint32_t)(GNTTAB_BATCH_BYTES / size));
+		uint32_t n = MIN(count, (uint32_t)(BATCH_BYTES / batch->size));
+		size_t bytes = n * batch->size;
 
-		if (copy_from_guest(v, elems, hc->arg[1], n * size))
+		if (copy_from_guest(v, elems, hc->arg[1], bytes))
 			return -XEN_EFAULT;
-		fn(v->domain, elems, n);
-		if (copy_to_guest(v, hc->arg[1], elems, n * size))
+		for (uint8_t *elem = elems; elem < elems + bytes; elem += batch->size)
+			*(int16_t *)(void *)(elem + batch->status) = batch->one(v->domain, elem);
+		if (batch->finish)
+			batch->finish(v->domain, elems, n);
+		if (copy_to_guest(v, hc->arg[1], elems, bytes))
 			return -XEN_EFAULT;
-		hc->arg[1] += n * size;
+		hc->arg[1] += bytes;
 		count -= n;
 		hc->arg[2] = count;
 		if (count && hypercall_preempt(v))
@@ -310,41 +323,36 @@ int64_t gnttabop_setup_table(struct vcpu *v, struct hypercall *hc, void *arg)
 	return err;
 }
 
-/* An entry of the old version in the format of the new one; zero if it has none. */
-static union grant_entry_v2 converted(struct grant_table *gt, grant_ref_t ref)
-{
-	const void *old = entry_of(gt, ref);
-	uint32_t head = read_once(*(const uint32_t *)old);
-	uint64_t frame = frame_of(gt, old);
-	union grant_entry_v2 entry = { .__spacer = { 0 } };
-
-	if ((head & GTF_type_mask) != GTF_permit_access)
-		return entry;
-	if (gt->version == 1)
-		entry.full_page.frame = frame;
-	else if (frame > UINT32_MAX || (head & GTF_sub_page))
-		return entry;
-	else
-		((struct grant_entry_v1 *)&entry)->frame = (uint32_t)frame;
-	entry.hdr.flags = (uint16_t)head;
-	entry.hdr.domid = (domid_t)(head >> 16);
-	return entry;
-}
-
+/* Clears the table, but for grants through reserved references if both versions can say them. */
 static void change_version(struct grant_table *gt, unsigned int version)
 {
-	union grant_entry_v2 kept[RESERVED_REFS];
+	uint64_t frames[RESERVED_REFS];
+	uint32_t heads[RESERVED_REFS];
 
-	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++)
-		kept[ref] = converted(gt, ref);
+	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++) {
+		const uint32_t *entry = grant_at(gt, ref).entry;
+
+		heads[ref] = read_once(*entry);
+		frames[ref] = frame_of(gt, entry);
+		if ((heads[ref] & GTF_type_mask) != GTF_permit_access ||
+		    (version == 1 && (frames[ref] > UINT32_MAX || heads[ref] & GTF_sub_page)))
+			frames[ref] = heads[ref] = 0;
+	}
 	for (unsigned int i = 0; i < gt->nr_frames; i++) {
 		memset(gt->frame[i].shared, 0, PAGE_SIZE);
 		if (gt->frame[i].status)
 			memset(gt->frame[i].status, 0, PAGE_SIZE);
 	}
 	gt->version = version;
-	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++)
-		memcpy(entry_of(gt, ref), &kept[ref], 1UL << entry_shift(gt));
+	for (grant_ref_t ref = 0; ref < RESERVED_REFS; ref++) {
+		uint32_t *entry = grant_at(gt, ref).entry;
+
+		if (version == 1)
+			((struct grant_entry_v1 *)entry)->frame = (uint32_t)frames[ref];
+		else
+			((union grant_entry_v2 *)(void *)entry)->full_page.frame = frames[ref];
+		*entry = heads[ref];
+	}
 }
 
 int64_t gnttabop_set_version(struct vcpu *v, struct hypercall *hc, void *arg)
@@ -379,36 +387,41 @@ int64_t gnttabop_get_version(struct vcpu *v, struct hypercall *hc, void *arg)
 	return 0;
 }
 
-static int16_t swap_one(struct grant_table *gt, grant_ref_t a, grant_ref_t b)
+static int16_t swap_one(struct domain *d, void *elem)
 {
-	size_t size = 1UL << entry_shift(gt);
+	const struct gnttab_swap_grant_ref *op = elem;
+	struct grant_table *gt = d->grants;
+	int16_t status = GNTST_bad_gntref;
 	union grant_entry_v2 tmp;
+	struct grant a, b;
+	size_t size;
 
-	if (a >= nr_entries(gt) || b >= nr_entries(gt))
-		return GNTST_bad_gntref;
-	a = (grant_ref_t)index_nospec(a, nr_entries(gt));
-	b = (grant_ref_t)index_nospec(b, nr_entries(gt));
-	if (active_of(gt, a)->page || active_of(gt, b)->page)
-		return GNTST_eagain;
-	memcpy(&tmp, entry_of(gt, a), size);
-	memmove(entry_of(gt, a), entry_of(gt, b), size);
-	memcpy(entry_of(gt, b), &tmp, size);
-	return GNTST_okay;
-}
-
-static void swap_batch(struct domain *d, void *elems, unsigned int n)
-{
-	struct gnttab_swap_grant_ref *op = elems;
-
-	spin_lock(&d->grants->lock);
-	for (; n-- > 0; op++)
-		op->status = swap_one(d->grants, op->ref_a, op->ref_b);
-	spin_unlock(&d->grants->lock);
+	spin_lock(&gt->lock);
+	if (op->ref_a >= nr_entries(gt) || op->ref_b >= nr_entries(gt))
+		goto out;
+	a = grant_at(gt, op->ref_a);
+	b = grant_at(gt, op->ref_b);
+	status = GNTST_eagain;
+	if (a.act->page || b.act->page)
+		goto out;
+	size = 1UL << entry_shift(gt);
+	memcpy(&tmp, a.entry, size);
+	memmove(a.entry, b.entry, size);
+	memcpy(b.entry, &tmp, size);
+	status = GNTST_okay;
+out:
+	spin_unlock(&gt->lock);
+	return status;
 }
 
 int64_t gnttabop_swap(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	return gnttab_for_each(v, hc, sizeof(struct gnttab_swap_grant_ref), swap_batch);
+	static const struct gnttab_batch batch = {
+		sizeof(struct gnttab_swap_grant_ref),
+		offsetof(struct gnttab_swap_grant_ref, status), swap_one, NULL,
+	};
+
+	return gnttab_for_each(v, hc, &batch);
 }
 
 /* --- Life --------------------------------------------------------------- */
@@ -424,11 +437,10 @@ int gnttab_init(struct domain *d, unsigned int max_frames, unsigned int max_mapt
 	if (!gt)
 		return -XEN_ENOMEM;
 	spin_init(&gt->lock, LOCK_GRANT);
-	spin_init(&gt->maptrack_lock, LOCK_MAPTRACK);
 	gt->version = 1;
 	gt->max_version = max_version;
 	gt->max_frames = max_frames;
-	gt->max_mappings = max_maptrack_frames * (uint32_t)MAPPINGS_PER_PAGE;
+	gt->max_mappings = max_maptrack_frames * MAPPINGS_PER_PAGE;
 	gt->maptrack = hv_alloc(MAX(1u, max_maptrack_frames) * sizeof(gt->maptrack[0]));
 	d->grants = gt;
 	if (gt->maptrack && !grow(gt, 1))
@@ -455,9 +467,4 @@ void gnttab_destroy(struct domain *d)
 	hv_free(gt->maptrack);
 	hv_free(gt);
 	d->grants = NULL;
-}
-
-unsigned int gnttab_active_count(struct domain *d)
-{
-	return read_once(d->grants->nr_active);
 }

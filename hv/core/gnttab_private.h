@@ -12,12 +12,11 @@
 #include "hospes/lib.h"
 
 #define ACTIVE_PER_FRAME 512u		/* entries of a version 1 frame */
-#define GNTTAB_BATCH_BYTES 512u
 
 /* One grant that somebody uses. All zero: nobody. Grant lock. */
 struct grant_active {
 	struct page *page;		/* ref while in use */
-	uint16_t readers, writers;
+	uint16_t uses[2];		/* [readonly] */
 	domid_t user;
 	bool writable;			/* the owner may write the page itself */
 };
@@ -28,8 +27,7 @@ struct grant_frame {
 	struct grant_active *active;	/* owned */
 };
 
-enum mapping_state { MAPPING_FREE, MAPPING_BUSY, MAPPING_USED };
-
+/* What a handle stands for. */
 struct grant_mapping {
 	struct domain *owner;		/* ref: outlives the mapping */
 	struct page *page;		/* borrowed from the grant in use */
@@ -38,18 +36,18 @@ struct grant_mapping {
 		uint32_t ref;
 		uint32_t next;		/* free: handle + 1 of the next one, 0 = none */
 	};
-	uint8_t state;			/* enum mapping_state; release to MAPPING_USED */
+	bool used;			/* false: free, or its unmapping waits for a flush */
 	bool readonly;
 };
 
-#define MAPPINGS_PER_PAGE (PAGE_SIZE / sizeof(struct grant_mapping))
+#define MAPPINGS_PER_PAGE ((uint32_t)(PAGE_SIZE / sizeof(struct grant_mapping)))
 
 struct grant_table {
 	struct spinlock lock;		/* LOCK_GRANT: this block */
 	unsigned int version, max_version;
 	unsigned int nr_frames, max_frames, nr_active;
 
-	struct spinlock maptrack_lock;	/* LOCK_MAPTRACK: this block */
+	/* The domain's own mappings, as its p2m: d->p2m.lock, write side. */
 	struct grant_mapping **maptrack; /* owned; pages, allocated on demand */
 	uint32_t nr_mappings, max_mappings;
 	uint32_t free_mapping;		/* as grant_mapping.next */
@@ -60,23 +58,28 @@ struct grant_table {
 
 /* What a grant in use gives access to: [start, start + len) of a page. */
 struct grant_use {
-	struct page *page;		/* stays until gnttab_release() */
+	struct domain *owner;		/* ref, and */
+	struct page *page;		/* stays, until gnttab_release() */
 	uint16_t start, len;
 };
 
 /*
- * Marks grant @ref of @owner as in use by domain @user, in the guest's view
- * too. @whole: refuse what gives a part of a page only. Returns GNTST_*.
+ * Marks grant @ref of domain @owner as in use by domain @user, in the guest's
+ * view too. @whole: refuse what gives a part of a page only. Returns GNTST_*.
  */
-int16_t gnttab_acquire(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
-		       bool whole, struct grant_use *use);
+int16_t gnttab_acquire(domid_t owner, grant_ref_t ref, domid_t user, bool readonly, bool whole,
+		       struct grant_use *use);
 void gnttab_release(struct domain *owner, grant_ref_t ref, bool readonly);
 
-/*
- * Runs @fn over the guest's array of @size byte elements, some at a time,
- * copied in before and out after. Errors are in the elements' status.
- */
-int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, size_t size,
-			void (*fn)(struct domain *d, void *elems, unsigned int n));
+/* An operation over an array of the guest's. */
+struct gnttab_batch {
+	size_t size, status;		/* of an element, and where its status is in it */
+	int16_t (*one)(struct domain *d, void *elem);	/* GNTST_* */
+	/* May be NULL. What is left to do for some elements at once. */
+	void (*finish)(struct domain *d, const void *elems, unsigned int n);
+};
+
+/* Some elements at a time, copied in before and out after. */
+int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, const struct gnttab_batch *batch);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Grant tables v1 and v2: a domain lets others map or copy its pages.
  *
- * Locks: grant table (LOCK_GRANT) of the granting domain; LOCK_MAPTRACK of
- * the mapping one. p2m locks are taken inside.
+ * Locks: grant table (LOCK_GRANT) of the granting domain; what a domain maps
+ * itself is under its p2m lock, as these entries are.
  */
 #ifndef HOSPES_GNTTAB_H
 #define HOSPES_GNTTAB_H
@@ -32,8 +32,5 @@ void gnttab_destroy(struct domain *d);
  * v2 status frames), growing the table as needed. -XEN_EINVAL, -XEN_ENOMEM.
  */
 int gnttab_get_frame(struct domain *d, uint64_t idx, mfn_t *mfn) __must_check;
-
-/* Counters for tests and the key menu: grants in use by others. */
-unsigned int gnttab_active_count(struct domain *d);
 
 #endif

@@ -18,9 +18,9 @@ enum lock_level {
 	LOCK_DOMAIN = 20,	/* struct domain life cycle and settings */
 	LOCK_MEMORY = 25,	/* one memory operation per domain at a time */
 	LOCK_GRANT = 30,	/* a domain's grant table */
-	LOCK_MAPTRACK = 35,	/* a domain's own grant mappings */
 	LOCK_P2M = 40,		/* a domain's nested page table (rwlock) */
 	LOCK_EVTCHN = 50,	/* a domain's event channels */
+	LOCK_LINK = 51,		/* which event channels are two ends of one */
 	LOCK_CHANNEL = 52,	/* one end of an event channel */
 	LOCK_FIFO = 55,		/* the FIFO event queues of a vCPU */
 	LOCK_VLAPIC = 57,	/* a vCPU's local APIC */
