@@ -12,19 +12,22 @@ static u64 any(void)
 	return random_next(&seed);
 }
 
-/* A number that is often small, often at an edge, sometimes an address. */
+/*
+ * A number that is often small, often at an edge, sometimes an address or a frame. As either it
+ * must not hit the frames of our own code and data, which begin at 0x100, or we harm ourselves.
+ */
 static u64 interesting(void)
 {
 	u64 r = any();
 
 	switch (r & 7) {
 	case 0: return r >> 3 & 0xf;
-	case 1: return r >> 3 & 0xfff;
+	case 1: return r >> 3 & 0xff;
 	case 2: return DOMID_SELF;
-	case 3: return PTR(scratch) + (r >> 8 & 0xffff);
-	case 4: return 1ul << (r >> 8 & 63);
+	case 3: return PTR(scratch) + (r >> 8 & 0x7fff);
+	case 4: return 1ul << (21 + (r >> 8) % 43);
 	case 5: return ~0ul << (r >> 8 & 63);
-	case 6: return gfn_of(scratch) + (r >> 8 & 31);
+	case 6: return gfn_of(scratch) + (r >> 8 & 15);
 	default: return r;
 	}
 }

@@ -45,6 +45,8 @@ void guest_main(void)
 	CHECK_EQ(apic_read(APIC_VERSION) & 0xff, 0x14);
 	if (on_xen)
 		CHECK_EQ(apic_read(APIC_VERSION), 0x50014);
+	if (!on_xen)				/* a BIOS was here */
+		apic_write(APIC_SPIV, 0xff);
 	CHECK_EQ(apic_read(APIC_SPIV), 0xff);
 	CHECK_EQ(apic_read(APIC_DFR), 0xffffffff);
 	CHECK_EQ(apic_read(APIC_LVT_TIMER), 0x10000);
@@ -99,7 +101,7 @@ void guest_main(void)
 
 	/* Other ways of access: read-modify-write, byte moves of a register's first byte. */
 	__asm__ volatile("orl $0x20, %0" : "+m"(page[APIC_TPR * 4]));
-	CHECK_EQ(apic_read(APIC_TPR), 0x20);
+	CHECK_EQ(apic_read(APIC_TPR) & 0xf0, 0x20);
 	CHECK_EQ(read_cr8(), 2);
 	write_cr8(0);
 	if (on_xen)

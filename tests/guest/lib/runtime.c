@@ -445,6 +445,10 @@ void runtime_cpu_start(unsigned int cpu)
 		ap_main(cpu);
 	start_info = gfn_ptr(0) + start_info_pa;
 	hypervisor_find();
+	if (!on_xen) {			/* a PC: its old interrupt controllers keep quiet */
+		outb(0x21, 0xff);
+		outb(0xa1, 0xff);
+	}
 	console_find();
 	cpus[0].online = true;
 	guest_main();
