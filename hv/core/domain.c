@@ -140,7 +140,7 @@ static int memory_init(struct domain *d, const struct domain_create *c)
 		memory_fini(d);
 		return -XEN_ENOMEM;
 	}
-	policy_default(d->policy, c->nr_vcpus);
+	policy_default(d->policy);
 	pvclock_update_wallclock(d);
 	return 0;
 }

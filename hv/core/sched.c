@@ -505,7 +505,7 @@ static void evict(struct pcpu *p, const struct vcpu *next, uint64_t now)
 /* Timers follow a vCPU. Its own CPU, without a lock. */
 static void migrate_timers(struct vcpu *v)
 {
-	vlapic_migrate(v);
+	timer_migrate(&v->lapic.timer);
 	timer_migrate(&v->singleshot);
 	timer_migrate(&v->periodic);
 	timer_migrate(&v->poll_timer);

@@ -89,7 +89,7 @@ void vcpu_down(struct vcpu *v)
 void vcpu_mark_upcall(struct vcpu *v)
 {
 	if (likely(v->upcall_vector))
-		vlapic_upcall(v);
+		vlapic_request(v, v->upcall_vector);
 	else
 		vcpu_notify(v);
 }
@@ -219,7 +219,7 @@ int vcpu_create(struct domain *d, unsigned int id)
 	return 0;
 
 err_lapic:
-	vlapic_destroy(v);
+	timer_kill(&v->lapic.timer);
 	cpu->vcpu_destroy(v);
 err_alloc:
 	hv_free(v);
@@ -230,7 +230,7 @@ void vcpu_destroy(struct vcpu *v)
 {
 	sched_vcpu_destroy(v);
 	vcpu_timers_kill(v);
-	vlapic_destroy(v);
+	timer_kill(&v->lapic.timer);
 	cpu->vcpu_destroy(v);
 	hv_free(v);
 }

@@ -81,6 +81,14 @@ struct dsdt {
 	struct aml_cpu cpu[];
 } __packed;
 
+/* All of them; one more processor in the MADT moves the DSDT behind it. */
+struct area {
+	struct rsdp rsdp;
+	struct xsdt xsdt __aligned(16);
+	struct fadt fadt __aligned(16);
+	struct madt madt __aligned(16);
+};
+
 _Static_assert(sizeof(struct fadt) == 268, "FADT of revision 5");
 _Static_assert(sizeof(struct rsdp) == 36, "RSDP of revision 2");
 
@@ -91,20 +99,9 @@ _Static_assert(sizeof(struct rsdp) == 36, "RSDP of revision 2");
 #define FADT_NO_SLEEP_BUTTON (1u << 5)
 #define FADT_HW_REDUCED (1u << 20)
 
-/* Where each table lies, from the start of the area. */
-struct plan {
-	size_t xsdt, fadt, madt, dsdt, end;
-};
-
-static struct plan plan_tables(unsigned int n)
+static size_t dsdt_offset(unsigned int n)
 {
-	struct plan p = { .xsdt = 64 };
-
-	p.fadt = p.xsdt + ALIGN_UP(sizeof(struct xsdt), 16);
-	p.madt = p.fadt + ALIGN_UP(sizeof(struct fadt), 16);
-	p.dsdt = p.madt + ALIGN_UP(sizeof(struct madt) + n * sizeof(struct madt_lapic), 16);
-	p.end = p.dsdt + sizeof(struct dsdt) + n * sizeof(struct aml_cpu);
-	return p;
+	return ALIGN_UP(offsetof(struct area, madt.cpu) + n * sizeof(struct madt_lapic), 16);
 }
 
 static uint8_t checksum(const void *p, size_t n)
@@ -169,30 +166,28 @@ static void build_madt(struct madt *m, unsigned int n)
 
 size_t acpi_guest_size(unsigned int nr_vcpus)
 {
-	return plan_tables(nr_vcpus).end;
+	return dsdt_offset(nr_vcpus) + sizeof(struct dsdt) + nr_vcpus * sizeof(struct aml_cpu);
 }
 
 void acpi_guest_build(uint8_t *buf, gpa_t gpa, unsigned int nr_vcpus)
 {
-	struct plan p = plan_tables(nr_vcpus);
-	struct rsdp *rsdp = (void *)buf;
-	struct xsdt *xsdt = (void *)(buf + p.xsdt);
-	struct fadt *fadt = (void *)(buf + p.fadt);
+	size_t dsdt = dsdt_offset(nr_vcpus);
+	struct area *a = (void *)buf;
 
-	build_dsdt((void *)(buf + p.dsdt), nr_vcpus);
-	build_madt((void *)(buf + p.madt), nr_vcpus);
-	fadt->dsdt = (uint32_t)(gpa + p.dsdt);
-	fadt->x_dsdt = gpa + p.dsdt;
-	fadt->boot_arch = FADT_NO_VGA | FADT_NO_RTC;
-	fadt->flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_HW_REDUCED;
-	finish(fadt, "FACP", 5, sizeof(*fadt));
-	xsdt->table[0] = gpa + p.fadt;
-	xsdt->table[1] = gpa + p.madt;
-	finish(xsdt, "XSDT", 1, sizeof(*xsdt));
-	*rsdp = (struct rsdp){
+	build_dsdt((void *)(buf + dsdt), nr_vcpus);
+	build_madt(&a->madt, nr_vcpus);
+	a->fadt.dsdt = (uint32_t)(gpa + dsdt);
+	a->fadt.x_dsdt = gpa + dsdt;
+	a->fadt.boot_arch = FADT_NO_VGA | FADT_NO_RTC;
+	a->fadt.flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_HW_REDUCED;
+	finish(&a->fadt, "FACP", 5, sizeof(a->fadt));
+	a->xsdt.table[0] = gpa + offsetof(struct area, fadt);
+	a->xsdt.table[1] = gpa + offsetof(struct area, madt);
+	finish(&a->xsdt, "XSDT", 1, sizeof(a->xsdt));
+	a->rsdp = (struct rsdp){
 		.signature = "RSD PTR ", .oem = "Hospes", .revision = 2,
-		.length = sizeof(*rsdp), .xsdt = gpa + p.xsdt,
+		.length = sizeof(a->rsdp), .xsdt = gpa + offsetof(struct area, xsdt),
 	};
-	rsdp->checksum = checksum(rsdp, 20);
-	rsdp->checksum_all = checksum(rsdp, sizeof(*rsdp));
+	a->rsdp.checksum = checksum(&a->rsdp, 20);
+	a->rsdp.checksum_all = checksum(&a->rsdp, sizeof(a->rsdp));
 }

@@ -510,7 +510,7 @@ void exit_handle(struct vcpu *v, const struct vm_exit *exit)
 static unsigned int held_by_tpr(struct vcpu *v)
 {
 	for (int i = 3; i >= 0; i--) {
-		uint64_t irr = atomic_load_explicit(&v->lapic.irr[i], memory_order_relaxed);
+		uint64_t irr = read_once(v->lapic.irr[i]);
 		unsigned int prio = ((unsigned int)i * 64 + (unsigned int)fls64(irr)) >> 4;
 
 		if (irr)

@@ -48,7 +48,6 @@ struct row {
 
 static bool read_const(struct vcpu *v, struct access *a)
 {
-	(void)v;
 	a->val = a->row->value;
 	return true;
 }
@@ -63,8 +62,6 @@ static bool write_same(struct vcpu *v, struct access *a)
 
 static bool write_drop(struct vcpu *v, struct access *a)
 {
-	(void)v;
-	(void)a;
 	return true;
 }
 

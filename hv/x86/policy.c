@@ -212,12 +212,11 @@ void policy_init_host(void)
 	set_control_bits(h);
 }
 
-void policy_default(struct cpu_policy *p, unsigned int nr_vcpus)
+/* Every vCPU is a package of one core, however many there are. */
+void policy_default(struct cpu_policy *p)
 {
 	struct cpu_policy *host = &host_policy;
 
-	/* Every vCPU is a package of one core, however many there are. */
-	(void)nr_vcpus;
 	memset(p, 0, sizeof(*p));
 	for (size_t i = 0; i < ARRAY_SIZE(default_masks); i++) {
 		const struct mask *m = &default_masks[i];
@@ -248,16 +247,18 @@ static struct cpuid_regs pick(const struct cpuid_regs *table, uint32_t nr, uint3
 	return nr < count ? table[index_nospec(nr, count)] : (struct cpuid_regs){ 0, 0, 0, 0 };
 }
 
-static void cpuid_features(struct vcpu *v, struct cpuid_regs *out)
+static void cpuid_features(struct vcpu *v, uint32_t leaf, struct cpuid_regs *out)
 {
 	struct guest_paging paging;
 
+	if (!vlapic_present(&v->lapic))
+		out->edx &= ~FEATURE_APIC;
+	if (leaf & EXT_BASE)
+		return;
 	cpu->get_paging(v, &paging);
 	out->ebx |= v->lapic.id << 24;
 	if (paging.cr4 & CR4_OSXSAVE)
 		out->ecx |= FEATURE_OSXSAVE;
-	if (!vlapic_present(&v->lapic))
-		out->edx &= ~FEATURE_APIC;
 }
 
 /* Levels SMT and core: one of each; the ids above leave a bit between. */
@@ -301,30 +302,23 @@ static void cpuid_xen_time(const struct vcpu *v, uint32_t subleaf, struct cpuid_
 
 static void cpuid_xen(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
 {
-	switch (leaf - XEN_BASE) {
-	case 0:
-		*out = (struct cpuid_regs){ XEN_BASE + 5, XEN_CPUID_SIGNATURE_EBX,
-					    XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX };
-		break;
-	case 1:
-		out->eax = ABI_VERSION_MAJOR << 16 | ABI_VERSION_MINOR;
-		break;
-	case 2:		/* one hypercall page, through this MSR */
-		*out = (struct cpuid_regs){ 1, XEN_BASE, 0, 0 };
-		break;
-	case 3:
+	/* Signature; version; one hypercall page, through this MSR. */
+	static const struct cpuid_regs leaves[] = {
+		{ XEN_BASE + 5, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX,
+		  XEN_CPUID_SIGNATURE_EDX },
+		{ ABI_VERSION_MAJOR << 16 | ABI_VERSION_MINOR, 0, 0, 0 },
+		{ 1, XEN_BASE, 0, 0 },
+	};
+
+	*out = pick(leaves, leaf - XEN_BASE, ARRAY_SIZE(leaves));
+	if (leaf == XEN_BASE + 3)
 		cpuid_xen_time(v, subleaf, out);
-		break;
-	case 4:
-		if (subleaf == 0)
-			*out = (struct cpuid_regs){
-				XEN_HVM_CPUID_IOMMU_MAPPINGS | XEN_HVM_CPUID_VCPU_ID_PRESENT |
-				XEN_HVM_CPUID_DOMID_PRESENT | XEN_HVM_CPUID_UPCALL_VECTOR,
-				v->id, v->domain->id, 0 };
-		break;
-	default:	/* the next one is for PV, the others do not exist */
-		break;
-	}
+	else if (leaf == XEN_BASE + 4 && subleaf == 0)
+		*out = (struct cpuid_regs){
+			XEN_HVM_CPUID_IOMMU_MAPPINGS | XEN_HVM_CPUID_VCPU_ID_PRESENT |
+			XEN_HVM_CPUID_DOMID_PRESENT | XEN_HVM_CPUID_UPCALL_VECTOR,
+			v->id, v->domain->id, 0 };
+	/* Leaf 5 is for paravirtual guests, the others do not exist. */
 }
 
 void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
@@ -335,7 +329,8 @@ void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_
 				 pick(p->basic, leaf, POLICY_BASIC_LEAVES);
 	switch (leaf) {
 	case 0x1:
-		cpuid_features(v, out);
+	case EXT_BASE + 0x1:
+		cpuid_features(v, leaf, out);
 		break;
 	case 0x4:
 		*out = pick(p->leaf4, subleaf, POLICY_CACHE_SUBLEAVES);
@@ -348,10 +343,6 @@ void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_
 		break;
 	case 0xd:
 		cpuid_xstate(v, subleaf, out);
-		break;
-	case EXT_BASE + 0x1:
-		if (!vlapic_present(&v->lapic))
-			out->edx &= ~FEATURE_APIC;
 		break;
 	case EXT_BASE + 0x1d:
 		*out = pick(p->cache_ext, subleaf, POLICY_CACHE_SUBLEAVES);

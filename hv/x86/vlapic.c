@@ -42,7 +42,8 @@ enum { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
 
 /* --- Registers as data -------------------------------------------------- */
 
-enum { RD = 1, WR = 2, XRD = 4, XWR = 8 };	/* in xAPIC mode; in x2APIC mode */
+/* Accesses in xAPIC mode and in x2APIC mode; an entry of the local vector table. */
+enum { RD = 1, WR = 2, XRD = 4, XWR = 8, RW = RD | WR | XRD | XWR, LVT = 16 };
 
 struct reg_info {
 	uint8_t access;
@@ -50,39 +51,21 @@ struct reg_info {
 };
 
 #define READ_ONLY { RD | XRD, 0 }
-#define FREE(valid) { RD | WR | XRD | XWR, valid }
-#define EIGHT(reg) [reg ... (reg) + 7] = READ_ONLY
 
 static const struct reg_info reg_info[APIC_REGS] = {
-	[APIC_ID] = { RD | WR | XRD, 0 },
-	[APIC_VERSION] = READ_ONLY,
-	[APIC_TPR] = FREE(0xff),
-	[APIC_PPR] = READ_ONLY,
-	[APIC_EOI] = { WR | XWR, 0 },
-	[APIC_LDR] = { RD | WR | XRD, 0xff000000 },
-	[APIC_DFR] = { RD | WR, 0xf0000000 },
-	[APIC_SVR] = FREE(0x3ff),
-	EIGHT(APIC_ISR), EIGHT(APIC_TMR), EIGHT(APIC_IRR),
-	[APIC_ESR] = FREE(0),
-	[APIC_LVT_CMCI] = FREE(0x107ff),
-	[APIC_ICR] = FREE(0xccfff),
-	[APIC_ICR2] = { RD | WR, 0xff000000 },
-	[APIC_LVT_TIMER] = FREE(0x700ff),
-	[APIC_LVT_THERMAL] = FREE(0x107ff),
-	[APIC_LVT_PERF] = FREE(0x107ff),
-	[APIC_LVT_LINT0] = FREE(0x1a7ff),
-	[APIC_LVT_LINT1] = FREE(0x1a7ff),
-	[APIC_LVT_ERROR] = FREE(0x100ff),
-	[APIC_TMICT] = FREE(0xffffffff),
-	[APIC_TMCCT] = READ_ONLY,
-	[APIC_TDCR] = FREE(0xb),
-	[APIC_SELF_IPI] = { XWR, 0xff },
+	[APIC_ID] = { RD | WR | XRD, 0 }, [APIC_VERSION] = READ_ONLY,
+	[APIC_TPR] = { RW, 0xff }, [APIC_PPR] = READ_ONLY, [APIC_EOI] = { WR | XWR, 0 },
+	[APIC_LDR] = { RD | WR | XRD, 0xff000000 }, [APIC_DFR] = { RD | WR, 0xf0000000 },
+	[APIC_SVR] = { RW, 0x3ff }, [APIC_ISR ... APIC_IRR + 7] = READ_ONLY,
+	[APIC_ESR] = { RW, 0 }, [APIC_LVT_CMCI] = { RW | LVT, 0x107ff },
+	[APIC_ICR] = { RW, 0xccfff }, [APIC_ICR2] = { RD | WR, 0xff000000 },
+	[APIC_LVT_TIMER] = { RW | LVT, 0x700ff },
+	[APIC_LVT_THERMAL ... APIC_LVT_PERF] = { RW | LVT, 0x107ff },
+	[APIC_LVT_LINT0 ... APIC_LVT_LINT1] = { RW | LVT, 0x1a7ff },
+	[APIC_LVT_ERROR] = { RW | LVT, 0x100ff },
+	[APIC_TMICT] = { RW, 0xffffffff }, [APIC_TMCCT] = READ_ONLY,
+	[APIC_TDCR] = { RW, 0xb }, [APIC_SELF_IPI] = { XWR, 0xff },
 };
-
-static bool is_lvt(unsigned int reg)
-{
-	return reg == APIC_LVT_CMCI || (reg >= APIC_LVT_TIMER && reg <= APIC_LVT_ERROR);
-}
 
 static bool is_x2apic(const struct vlapic *l)
 {
@@ -96,24 +79,15 @@ static bool is_enabled(const struct vlapic *l)
 
 /* --- Priorities --------------------------------------------------------- */
 
-static int highest(const atomic_ulong words[4])
+static int highest(const uint64_t words[4])
 {
 	for (int i = 3; i >= 0; i--) {
-		uint64_t w = atomic_load_explicit(&words[i], memory_order_acquire);
+		uint64_t w = __atomic_load_n(&words[i], __ATOMIC_ACQUIRE);
 
 		if (w)
 			return i * 64 + fls64(w);
 	}
 	return -1;
-}
-
-static void set_in_service(struct vlapic *l, unsigned int vector, bool on)
-{
-	atomic_ulong *word = &l->isr[vector >> 6];
-	uint64_t old = atomic_load_explicit(word, memory_order_relaxed);
-	uint64_t bit = 1ULL << (vector & 63);
-
-	atomic_store_explicit(word, on ? old | bit : old & ~bit, memory_order_relaxed);
 }
 
 static uint32_t processor_priority(const struct vlapic *l)
@@ -132,7 +106,7 @@ void vlapic_request(struct vcpu *v, uint8_t vector)
 	/* INIT, or turning it off, left SVR disabled: one check covers all. */
 	if (vector < 16 || !is_enabled(l))
 		return;
-	if (atomic_fetch_or(&l->irr[vector >> 6], bit) & bit)
+	if (__atomic_fetch_or(&l->irr[vector >> 6], bit, __ATOMIC_SEQ_CST) & bit)
 		return;
 	/* A full barrier: vcpu_notify() looks whether the vCPU sleeps. */
 	atomic_store(&l->irr_pending, true);
@@ -162,9 +136,10 @@ int vlapic_pending(struct vcpu *v)
 
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {
-	atomic_fetch_and_explicit(&v->lapic.irr[vector >> 6], ~(1ULL << (vector & 63)),
-				  memory_order_relaxed);
-	set_in_service(&v->lapic, vector, true);
+	uint64_t bit = 1ULL << (vector & 63);
+
+	__atomic_fetch_and(&v->lapic.irr[vector >> 6], ~bit, __ATOMIC_RELAXED);
+	v->lapic.isr[vector >> 6] |= bit;
 }
 
 static void end_of_interrupt(struct vlapic *l)
@@ -172,7 +147,7 @@ static void end_of_interrupt(struct vlapic *l)
 	int vector = highest(l->isr);
 
 	if (vector >= 0)
-		set_in_service(l, (unsigned int)vector, false);
+		l->isr[vector >> 6] &= ~(1ULL << (vector & 63));
 }
 
 void vlapic_set_cr8(struct vcpu *v, uint64_t cr8)
@@ -187,11 +162,6 @@ static void error(struct vcpu *v, uint32_t bit)
 	v->lapic.esr_latch |= bit;
 	if (!(lvt & LVT_MASKED))
 		vlapic_request(v, (uint8_t)lvt);
-}
-
-void vlapic_upcall(struct vcpu *v)
-{
-	vlapic_request(v, v->upcall_vector);
 }
 
 /* --- Inter-processor interrupts ------------------------------------------ */
@@ -225,11 +195,6 @@ static void deliver(struct vcpu *target, unsigned int mode, uint8_t vector)
 	}
 }
 
-static uint32_t tpr_of(const struct vcpu *v)
-{
-	return read_once(v->lapic.reg[APIC_TPR]);
-}
-
 /* To several, or to the one of them with the lowest priority. */
 static void send_many(struct vcpu *v, uint32_t icr, uint32_t dest)
 {
@@ -252,7 +217,8 @@ static void send_many(struct vcpu *v, uint32_t icr, uint32_t dest)
 			continue;
 		if (mode != ICR_LOWEST)
 			deliver(target, mode, (uint8_t)icr);
-		else if (!best || tpr_of(target) < tpr_of(best))
+		else if (!best || read_once(target->lapic.reg[APIC_TPR]) <
+				  read_once(best->lapic.reg[APIC_TPR]))
 			best = target;
 	}
 	if (best)
@@ -386,22 +352,16 @@ static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 	spin_unlock(&l->lock);
 }
 
-void vlapic_migrate(struct vcpu *v)
-{
-	timer_migrate(&v->lapic.timer);
-}
-
 /* --- Register access ---------------------------------------------------- */
 
 static uint32_t reg_read(struct vcpu *v, unsigned int reg)
 {
 	struct vlapic *l = &v->lapic;
-	unsigned int word = (reg & 7) >> 1, half = (reg & 1) * 32;
 
 	if ((reg & ~7u) == APIC_ISR)
-		return (uint32_t)(atomic_load(&l->isr[word]) >> half);
+		return ((uint32_t *)l->isr)[reg & 7];
 	if ((reg & ~7u) == APIC_IRR)
-		return (uint32_t)(atomic_load(&l->irr[word]) >> half);
+		return read_once(((uint32_t *)l->irr)[reg & 7]);
 	if (reg == APIC_PPR)
 		return processor_priority(l);
 	if (reg == APIC_TMCCT)
@@ -411,10 +371,8 @@ static uint32_t reg_read(struct vcpu *v, unsigned int reg)
 
 static void mask_lvts(struct vlapic *l)
 {
-	for (unsigned int reg = APIC_LVT_CMCI; reg <= APIC_LVT_ERROR; reg++) {
-		if (is_lvt(reg))
-			l->reg[reg] |= LVT_MASKED;
-	}
+	for (unsigned int reg = 0; reg < APIC_REGS; reg++)
+		l->reg[reg] |= reg_info[reg].access & LVT ? LVT_MASKED : 0;
 }
 
 static void write_svr(struct vcpu *v, uint32_t val)
@@ -427,7 +385,7 @@ static void write_svr(struct vcpu *v, uint32_t val)
 		mask_lvts(l);
 	/* An upcall that came while it was off was not kept. */
 	if (!was && is_enabled(l) && v->info && read_once(v->info->evtchn_upcall_pending))
-		vlapic_upcall(v);
+		vlapic_request(v, v->upcall_vector);
 }
 
 /* @val has only valid bits. */
@@ -435,7 +393,7 @@ static void reg_write(struct vcpu *v, unsigned int reg, uint32_t val)
 {
 	struct vlapic *l = &v->lapic;
 
-	if (is_lvt(reg) && !is_enabled(l))
+	if (reg_info[reg].access & LVT && !is_enabled(l))
 		val |= LVT_MASKED;
 	switch (reg) {
 	case APIC_EOI:
@@ -474,10 +432,8 @@ static void reg_write(struct vcpu *v, unsigned int reg, uint32_t val)
 /* Does register *@nr, a guest's number, allow @access? *@nr is then safe as an index. */
 static bool reg_allows(uint32_t *nr, unsigned int access)
 {
-	bool exists = *nr < APIC_REGS;
-
-	*nr = (uint32_t)index_nospec(*nr, APIC_REGS);
-	return exists && (reg_info[*nr].access & access);
+	*nr = (uint32_t)index_nospec(*nr, APIC_REGS);	/* 0, which is none, for all beyond */
+	return reg_info[*nr].access & access;
 }
 
 bool vlapic_read(struct vcpu *v, uint32_t offset, uint32_t *val)
@@ -531,10 +487,9 @@ void vlapic_reset(struct vcpu *v)
 	write_once(l->reg[APIC_SVR], 0xffU);
 	set_ids(l);
 	l->esr_latch = 0;
-	for (unsigned int i = 0; i < ARRAY_SIZE(l->irr); i++) {
-		atomic_store(&l->irr[i], 0);
-		atomic_store(&l->isr[i], 0);
-	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(l->irr); i++)
+		__atomic_store_n(&l->irr[i], 0, __ATOMIC_SEQ_CST);
+	memset(l->isr, 0, sizeof(l->isr));
 }
 
 static bool base_write(struct vcpu *v, uint64_t val)
@@ -616,9 +571,4 @@ void vlapic_init(struct vcpu *v)
 	l->id = 2 * v->id;
 	l->base_msr = APIC_DEFAULT_BASE | APIC_BASE_ENABLE | (v->id ? 0 : APIC_BASE_BSP);
 	vlapic_reset(v);
-}
-
-void vlapic_destroy(struct vcpu *v)
-{
-	timer_kill(&v->lapic.timer);
 }

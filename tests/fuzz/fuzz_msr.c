@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	test_machine_init(0, 1);
 	policy_init_host();
-	policy_default(&policy, 2);
+	policy_default(&policy);
 	dom = (struct domain){ .vcpus = table, .nr_vcpus = 2, .policy = &policy };
 	for (unsigned int i = 0; i < 2; i++) {
 		vcpus[i] = (struct vcpu){ .id = i, .domain = &dom, .cpu_state = &cpu_states[i],
@@ -96,8 +96,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(&vcpus[0]);
 		check(&vcpus[1]);
 	}
-	vlapic_destroy(&vcpus[0]);
-	vlapic_destroy(&vcpus[1]);
+	timer_kill(&vcpus[0].lapic.timer);
+	timer_kill(&vcpus[1].lapic.timer);
 	test_machine_fini();
 	return 0;
 }

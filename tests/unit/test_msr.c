@@ -54,7 +54,7 @@ static int setup(void **state)
 	memset(&vcpu, 0, sizeof(vcpu));
 	memset(&state_of_cpu, 0, sizeof(state_of_cpu));
 	policy_init_host();
-	policy_default(&policy, 1);
+	policy_default(&policy);
 	dom.policy = &policy;
 	vcpu.domain = &dom;
 	vcpu.cpu_state = &state_of_cpu;
@@ -68,7 +68,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	vlapic_destroy(&vcpu);
+	timer_kill(&vcpu.lapic.timer);
 	test_machine_fini();
 	return 0;
 }

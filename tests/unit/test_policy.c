@@ -36,7 +36,7 @@ void vcpu_sipi(struct vcpu *v, uint8_t vector)
 static void make(void)
 {
 	policy_init_host();
-	policy_default(&policy, 4);
+	policy_default(&policy);
 }
 
 static int setup(void **state)
@@ -60,7 +60,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	vlapic_destroy(&vcpu);
+	timer_kill(&vcpu.lapic.timer);
 	test_machine_fini();
 	return 0;
 }

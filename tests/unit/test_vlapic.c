@@ -62,7 +62,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < NR; i++)
-		vlapic_destroy(&vcpus[i]);
+		timer_kill(&vcpus[i].lapic.timer);
 	test_machine_fini();
 	return 0;
 }
@@ -122,7 +122,7 @@ static uint64_t take(uint8_t vector)
 			continue;
 		who |= 1ULL << i;
 		vlapic_accept(&vcpus[i], vector);
-		atomic_store(&vcpus[i].lapic.isr[vector >> 6], 0);
+		vcpus[i].lapic.isr[vector >> 6] = 0;
 	}
 	return who;
 }
@@ -356,7 +356,7 @@ static void test_upcall(void **state)
 	(void)state;
 	infos[4].evtchn_upcall_pending = 1;
 	v->upcall_vector = 0xf3;
-	vlapic_upcall(v);
+	vlapic_request(v, v->upcall_vector);
 	assert_int_equal(vlapic_pending(v), -1);
 	wr(v, APIC_SVR, 0x1ff);				/* looks again */
 	assert_int_equal(vlapic_pending(v), 0xf3);
@@ -364,11 +364,11 @@ static void test_upcall(void **state)
 	wr(v, APIC_SVR, 0x1ff);				/* no edge */
 	assert_int_equal(vlapic_pending(v), -1);
 	wr(v, APIC_EOI, 0);
-	vlapic_upcall(v);
+	vlapic_request(v, v->upcall_vector);
 	assert_int_equal(vlapic_pending(v), 0xf3);
 	vlapic_accept(v, 0xf3);
 	v->upcall_vector = 0;
-	vlapic_upcall(v);
+	vlapic_request(v, v->upcall_vector);
 	assert_int_equal(vlapic_pending(v), -1);
 }
 
@@ -575,7 +575,7 @@ static void test_timer_periodic(void **state)
 	assert_int_equal(rd(v, APIC_TMCCT), 500000);
 	/* It follows its vCPU. */
 	test_set_cpu(1);
-	vlapic_migrate(v);
+	timer_migrate(&v->lapic.timer);
 	test_set_cpu(0);
 	assert_int_equal(test_deadline(1), port_time_ns() + 500000);
 	pass(500000);

@@ -38,7 +38,7 @@ void policy_init_host(void);
 extern struct cpu_policy host_policy;
 
 /* Fills @p with the default for new guests: host ANDed with what we offer. */
-void policy_default(struct cpu_policy *p, unsigned int nr_vcpus);
+void policy_default(struct cpu_policy *p);
 
 /* The CPUID instruction for the current vCPU, per-vCPU bits included. */
 void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out);

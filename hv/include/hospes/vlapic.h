@@ -34,8 +34,8 @@ struct vlapic {
 	uint64_t base_msr;
 	uint32_t id;			/* 2 * vcpu id, for good */
 	atomic_bool irr_pending;	/* hint: some irr bit may be set */
-	atomic_ulong irr[4];		/* any CPU sets */
-	atomic_ulong isr[4];		/* own */
+	uint64_t irr[4];		/* any CPU sets, by atomics */
+	uint64_t isr[4];		/* own */
 	uint32_t reg[APIC_REGS];	/* APIC_*, as far as they are plain storage */
 	uint32_t esr_latch;		/* errors since ESR was last written */
 
@@ -45,11 +45,10 @@ struct vlapic {
 	uint64_t tsc_deadline;
 };
 
-/* Power-on: xAPIC mode, software-disabled. Before the vCPU runs. */
+/* Power-on: xAPIC mode, software-disabled. Before the vCPU runs. At its end: timer_kill(). */
 void vlapic_init(struct vcpu *v);
 /* INIT: all registers, but neither mode nor id. The vCPU does not run. */
 void vlapic_reset(struct vcpu *v);
-void vlapic_destroy(struct vcpu *v);
 
 /* Requests interrupt @vector at @v and wakes or kicks it. Any context. */
 void vlapic_request(struct vcpu *v, uint8_t vector);
@@ -85,13 +84,7 @@ static inline uint8_t vlapic_get_cr8(const struct vlapic *l)
 }
 void vlapic_set_cr8(struct vcpu *v, uint64_t cr8);
 
-/* Event channel upcall: the vector set by HVMOP_set_evtchn_upcall_vector. */
-void vlapic_upcall(struct vcpu *v);
-
 /* The guest's TSC jumped: a TSC deadline falls due at another time. */
 void vlapic_tsc_changed(struct vcpu *v);
-
-/* The vCPU moves to this CPU: take the timer along. */
-void vlapic_migrate(struct vcpu *v);
 
 #endif
