@@ -268,7 +268,6 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	d->pause_count = 1;
 	d->sched.weight = SCHED_WEIGHT_DEFAULT;
 	spin_init(&d->lock, LOCK_DOMAIN);
-	spin_init(&d->memory_lock, LOCK_MEMORY);
 	timer_init(&d->reap_timer, look_again, d);
 	domain_watchdogs_init(d);
 	for (i = 0; i < ARRAY_SIZE(parts); i++) {

@@ -113,7 +113,6 @@ struct domain {
 	struct vcpu **vcpus;		/* owned; [MAX_VCPUS], fixed before first run */
 
 	struct p2m p2m;
-	struct spinlock memory_lock;	/* serialises memory operations that move pages */
 	atomic_ulong tot_pages;		/* frames owned */
 	uint64_t max_pages;
 	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[E820_MAX];

@@ -16,7 +16,6 @@
 enum lock_level {
 	LOCK_DOMLIST = 10,	/* the list of domains */
 	LOCK_DOMAIN = 20,	/* struct domain life cycle and settings */
-	LOCK_MEMORY = 25,	/* one memory operation per domain at a time */
 	LOCK_GRANT = 30,	/* a domain's grant table */
 	LOCK_P2M = 40,		/* a domain's nested page table (rwlock) */
 	LOCK_EVTCHN = 50,	/* a domain's event channels */
