@@ -5,7 +5,7 @@
  * Quoting follows the shell, because a boot menu hands its line through one
  * before it arrives here: GRUB puts a whole argument in double quotes and
  * escapes the quotes inside. Option targets are given by offset, so that one
- * table describes a structure, checks it and documents it.
+ * table describes a structure and checks it.
  */
 #include "hospes/cmdline.h"
 
@@ -14,20 +14,16 @@
 #include "hospes/log.h"
 #include "hospes/port.h"
 
-#define OPT(field, kind, lo, hi, list, text) \
-	{ #field, kind, offsetof(struct hv_options, field), lo, hi, list, text }
+#define OPT(field, ...) OPTION(struct hv_options, field, __VA_ARGS__)
 
-const struct option hv_option_table[] = {
-	OPT(loglevel, OPT_UINT, 0, 7, NULL, "messages on the console: 0 errors .. 3 everything"),
-	OPT(cpus, OPT_UINT, 1, MAX_PCPUS, NULL, "physical CPUs to use at most"),
-	OPT(console, OPT_CHOICE, 0, 0, "com1|com2|none", "serial port of the console"),
-	OPT(baud, OPT_UINT, 1200, 115200, NULL, "speed of the serial port"),
-	OPT(noreboot, OPT_FLAG, 0, 0, NULL, "halt after a panic"),
-	OPT(sync_console, OPT_FLAG, 0, 0, NULL, "wait for every character sent"),
-	OPT(scrub, OPT_CHOICE, 0, 0, "lazy|boot", "when free memory is cleared"),
+static const struct option hv_option_table[] = {
+	OPT(loglevel, OPT_UINT, 0, 7, NULL),
+	OPT(cpus, OPT_UINT, 1, MAX_PCPUS, NULL),
+	OPT(console, OPT_CHOICE, 0, 0, "com1|com2|none"),
+	OPT(baud, OPT_UINT, 1200, 115200, NULL),
+	OPT(noreboot, OPT_FLAG, 0, 0, "no|yes"),
+	OPT(sync_console, OPT_FLAG, 0, 0, "no|yes"),
 };
-
-const size_t hv_option_count = ARRAY_SIZE(hv_option_table);
 
 struct hv_options hv_options = {
 	.loglevel = 2,
@@ -74,8 +70,7 @@ int cmdline_next(const char **pos, const char *end, char *buf, size_t size)
 		else
 			cut = true;
 	}
-	if (size)
-		buf[len] = 0;
+	buf[len] = 0;
 	*pos = p;
 	if (quote)
 		return -XEN_EINVAL;
@@ -120,174 +115,144 @@ static int parse_number(const char **s, uint64_t min, uint64_t max, const char *
 	return 0;
 }
 
-static int set_size(const struct option *opt, uint64_t *to, const char *value)
+/* The targets are as enum option_type says; each sets its own on success only. */
+static int set_uint(const struct option *opt, void *to, const char *value)
 {
-	const char *p = value;
 	uint64_t v;
 
-	if (parse_u64(&p, &v))
+	if (parse_number(&value, opt->min, opt->max, "", &v))
 		return -XEN_EINVAL;
-	if (!*p) {
-		if (mul_overflows(v, 1 << 20, &v))
-			return -XEN_EINVAL;
-	} else if (parse_size(&value, &v) || *value) {
-		return -XEN_EINVAL;
-	}
-	if (v < opt->min || v > opt->max || v % PAGE_SIZE)
-		return -XEN_EINVAL;
-	*to = v;
+	*(uint32_t *)to = (uint32_t)v;
 	return 0;
 }
 
-static int choice_index(const char *choices, const char *value)
+static int set_size(const struct option *opt, void *to, const char *value)
 {
+	static const char letters[] = "kmg";
+	unsigned int shift = 20;
+	uint64_t v;
+
+	if (parse_u64(&value, &v))
+		return -XEN_EINVAL;
+	for (unsigned int i = 0; *value && letters[i]; i++) {
+		if ((*value | 0x20) == letters[i]) {
+			shift = 10 * (i + 1);
+			value++;
+			break;
+		}
+	}
+	if (*value || mul_overflows(v, 1ULL << shift, &v) || v < opt->min || v > opt->max ||
+	    v % PAGE_SIZE)
+		return -XEN_EINVAL;
+	*(uint64_t *)to = v;
+	return 0;
+}
+
+static int set_choice(const struct option *opt, void *to, const char *value)
+{
+	const char *choices = opt->choices;
 	size_t len;
 
-	for (int i = 0; ; i++) {
+	for (uint8_t i = 0; ; i++, choices += len + 1) {
 		for (len = 0; choices[len] && choices[len] != '|'; len++)
 			;
-		if (strlen(value) == len && !strncmp(choices, value, len))
-			return i;
+		if (strlen(value) == len && !strncmp(choices, value, len)) {
+			*(uint8_t *)to = i;
+			return 0;
+		}
 		if (!choices[len])
 			return -XEN_EINVAL;
-		choices += len + 1;
 	}
 }
 
-static int set_text(const struct option *opt, char *to, const char *value)
+static int set_text(const struct option *opt, void *to, const char *value)
 {
 	size_t len = strlen(value);
 
 	if (len < opt->min || len > opt->max)
 		return -XEN_EINVAL;
-	for (const char *p = value; opt->type == OPT_NAME && *p; p++) {
+	memcpy(to, value, len + 1);
+	return 0;
+}
+
+static int set_name(const struct option *opt, void *to, const char *value)
+{
+	for (const char *p = value; *p; p++) {
 		bool letter = (*p | 0x20) >= 'a' && (*p | 0x20) <= 'z';
 
 		if (!letter && !(*p >= '0' && *p <= '9') && *p != '.' && *p != '_' && *p != '-')
 			return -XEN_EINVAL;
 	}
-	memcpy(to, value, len + 1);
-	return 0;
+	return set_text(opt, to, value);
 }
 
-static int set_cpus(uint64_t *to, const char *value)
+static int set_cpus(const struct option *opt, void *to, const char *value)
 {
 	uint64_t mask = 0, first, last;
 
 	for (;; value++) {
-		if (parse_number(&value, 0, MAX_PCPUS - 1, "-,", &first))
+		if (parse_number(&value, 0, opt->max, "-,", &first))
 			return -XEN_EINVAL;
 		last = first;
 		if (*value == '-') {
 			value++;
-			if (parse_number(&value, first, MAX_PCPUS - 1, ",", &last))
+			if (parse_number(&value, first, opt->max, ",", &last))
 				return -XEN_EINVAL;
 		}
 		mask |= (~0ULL >> (63 - (last - first))) << first;
 		if (!*value)
 			break;
 	}
-	*to = mask;
+	*(uint64_t *)to = mask;
 	return 0;
 }
 
-static int set_pair(const struct option *opt, uint32_t *to, const char *value)
+static int set_pair(const struct option *opt, void *to, const char *value)
 {
+	uint32_t *pair = to;
 	uint64_t a, b;
 
 	if (parse_number(&value, opt->min, opt->max, ":", &a) || *value++ != ':' ||
 	    parse_number(&value, opt->min, a, "", &b))
 		return -XEN_EINVAL;
-	to[0] = (uint32_t)a;
-	to[1] = (uint32_t)b;
+	pair[0] = (uint32_t)a;
+	pair[1] = (uint32_t)b;
 	return 0;
 }
 
-static int set_number(const struct option *opt, uint32_t *to, const char *value)
-{
-	uint64_t v;
-
-	if (parse_number(&value, opt->min, opt->max, "", &v))
-		return -XEN_EINVAL;
-	*to = (uint32_t)v;
-	return 0;
-}
-
-static int set_choice(const char *choices, uint8_t *to, const char *value)
-{
-	int index = choice_index(choices, value);
-
-	if (index < 0)
-		return index;
-	*to = (uint8_t)index;
-	return 0;
-}
+/* What the types do: the hint is a format for min and max, shifted right. */
+static const struct {
+	int (*set)(const struct option *opt, void *to, const char *value);
+	const char *hint;
+	uint8_t min_shift, max_shift;
+} types[] = {
+	[OPT_FLAG] = { set_choice, "yes or no", 0, 0 },
+	[OPT_UINT] = { set_uint, "a number from %llu to %llu", 0, 0 },
+	[OPT_SIZE] = { set_size, "a size such as 256M, from %lluK to %lluM", 10, 20 },
+	[OPT_CHOICE] = { set_choice, "one of %s", 0, 0 },
+	[OPT_TEXT] = { set_text, "%llu to %llu characters", 0, 0 },
+	[OPT_NAME] = { set_name, "%llu to %llu characters of a-z, 0-9, '.', '_' and '-'", 0, 0 },
+	[OPT_CPUS] = { set_cpus, "a list of CPUs such as 0-1,3, from %llu to %llu", 0, 0 },
+	[OPT_PAIR] = { set_pair, "two numbers as in 10000:2500, from %llu to %llu,"
+		       " the second not above the first", 0, 0 },
+};
 
 int option_set(const struct option *opt, void *base, const char *value)
 {
-	void *to = (char *)base + opt->offset;
-	uint8_t yes;
-
-	if (opt->type == OPT_FLAG) {
-		if (set_choice("no|yes", &yes, value ? value : "yes"))
-			return -XEN_EINVAL;
-		*(bool *)to = yes;
-		return 0;
-	}
-	if (!value)
-		return -XEN_EINVAL;
-	switch (opt->type) {
-	case OPT_UINT:
-		return set_number(opt, to, value);
-	case OPT_SIZE:
-		return set_size(opt, to, value);
-	case OPT_CHOICE:
-		return set_choice(opt->choices, to, value);
-	case OPT_TEXT:
-	case OPT_NAME:
-		return set_text(opt, to, value);
-	case OPT_CPUS:
-		return set_cpus(to, value);
-	case OPT_PAIR:
-		return set_pair(opt, to, value);
-	case OPT_FLAG:
-	default:
-		return -XEN_EINVAL;
-	}
+	if (!value && opt->type == OPT_FLAG)
+		value = "yes";
+	return value ? types[opt->type].set(opt, (char *)base + opt->offset, value) : -XEN_EINVAL;
 }
 
 void option_explain(const struct option *opt, char *buf, size_t size)
 {
-	unsigned long long min = opt->min, max = opt->max;
+	const char *hint = types[opt->type].hint;
 
-	switch (opt->type) {
-	case OPT_FLAG:
-		hv_snprintf(buf, size, "yes or no");
-		break;
-	case OPT_UINT:
-		hv_snprintf(buf, size, "a number from %llu to %llu", min, max);
-		break;
-	case OPT_SIZE:
-		hv_snprintf(buf, size, "a size such as 256M, from %lluK to %lluM",
-			    min >> 10, max >> 20);
-		break;
-	case OPT_CHOICE:
-		hv_snprintf(buf, size, "one of %s", opt->choices);
-		break;
-	case OPT_TEXT:
-	case OPT_NAME:
-		hv_snprintf(buf, size, "%llu to %llu characters%s", min, max,
-			    opt->type == OPT_NAME ? " of a-z, 0-9, '.', '_' and '-'" : "");
-		break;
-	case OPT_CPUS:
-		hv_snprintf(buf, size, "a list of CPUs such as 0-1,3, all below %u", MAX_PCPUS);
-		break;
-	case OPT_PAIR:
-	default:
-		hv_snprintf(buf, size, "two numbers as in 10000:2500, from %llu to %llu,"
-			    " the second not above the first", min, max);
-		break;
-	}
+	if (opt->type == OPT_CHOICE)
+		hv_snprintf(buf, size, hint, opt->choices);
+	else
+		hv_snprintf(buf, size, hint, opt->min >> types[opt->type].min_shift,
+			    opt->max >> types[opt->type].max_shift);
 }
 
 void hv_options_parse(const char *cmdline)
@@ -303,7 +268,7 @@ void hv_options_parse(const char *cmdline)
 		value = cmdline_split(word);
 		if (!strcmp(word, "guest"))
 			continue;
-		opt = option_find(hv_option_table, hv_option_count, word);
+		opt = option_find(hv_option_table, ARRAY_SIZE(hv_option_table), word);
 		if (!opt) {
 			if (!first || value)
 				log_warn("option %s is unknown and ignored", word);

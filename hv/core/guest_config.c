@@ -14,23 +14,22 @@
 #include "hospes/lib.h"
 #include "hospes/log.h"
 
-#define KEY(field, kind, lo, hi, list, text) \
-	{ #field, kind, offsetof(struct guest_config, field), lo, hi, list, text }
+#define KEY(field, ...) OPTION(struct guest_config, field, __VA_ARGS__)
 
 static const struct option guest_keys[] = {
-	KEY(name, OPT_NAME, 1, GUEST_NAME_SIZE - 1, NULL, "name of the guest"),
-	KEY(kernel, OPT_TEXT, 1, GUEST_MODULE_SIZE - 1, NULL, "boot module with the kernel"),
-	KEY(initrd, OPT_TEXT, 1, GUEST_MODULE_SIZE - 1, NULL, "boot module with the initrd"),
-	KEY(args, OPT_TEXT, 0, GUEST_ARGS_SIZE - 1, NULL, "command line of the kernel"),
-	KEY(memory, OPT_SIZE, GUEST_MEMORY_MIN, GUEST_MEMORY_MAX, NULL, "memory"),
-	KEY(vcpus, OPT_UINT, 1, GUEST_VCPUS_MAX, NULL, "virtual CPUs"),
-	KEY(weight, OPT_UINT, 1, 65535, NULL, "share of the CPUs under contention"),
-	KEY(cap, OPT_UINT, 0, 100 * GUEST_VCPUS_MAX, NULL, "limit in percent of a CPU, 0: none"),
-	KEY(cpus, OPT_CPUS, 0, 0, NULL, "physical CPUs it may use"),
-	KEY(rt, OPT_PAIR, 100, 10000000, NULL, "real-time period:budget in microseconds"),
-	KEY(on_crash, OPT_CHOICE, 0, 0, "destroy|restart|preserve", "what a crash leads to"),
-	KEY(max_grant_frames, OPT_UINT, 1, 1024, NULL, "pages of its grant table"),
-	KEY(evtchn, OPT_CHOICE, 0, 0, "fifo|2level", "newest event channel ABI offered"),
+	KEY(name, OPT_NAME, 1, GUEST_NAME_SIZE - 1, NULL),
+	KEY(kernel, OPT_TEXT, 1, GUEST_MODULE_SIZE - 1, NULL),
+	KEY(initrd, OPT_TEXT, 1, GUEST_MODULE_SIZE - 1, NULL),
+	KEY(args, OPT_TEXT, 0, GUEST_ARGS_SIZE - 1, NULL),
+	KEY(memory, OPT_SIZE, GUEST_MEMORY_MIN, GUEST_MEMORY_MAX, NULL),
+	KEY(vcpus, OPT_UINT, 1, GUEST_VCPUS_MAX, NULL),
+	KEY(weight, OPT_UINT, 1, 65535, NULL),
+	KEY(cap, OPT_UINT, 0, 100 * GUEST_VCPUS_MAX, NULL),
+	KEY(cpus, OPT_CPUS, 0, MAX_PCPUS - 1, NULL),
+	KEY(rt, OPT_PAIR, 100, 10000000, NULL),
+	KEY(on_crash, OPT_CHOICE, 0, 0, "destroy|restart|preserve"),
+	KEY(max_grant_frames, OPT_UINT, 1, 1024, NULL),
+	KEY(evtchn, OPT_CHOICE, 0, 0, "fifo|2level"),
 };
 
 static const char *base_name(const char *s, size_t *len)
@@ -55,35 +54,38 @@ static bool module_is_config(const struct boot_module *mod)
 	       (len >= 4 && !strncmp(name + len - 4, ".cfg", 4));
 }
 
-/* Index of the module @name stands for, or -XEN_ENOENT. */
-static int module_find(const struct boot_info *info, const char *name)
+/* Index of the module @name stands for, or -1, logged, for @key of @guest. */
+static int module_find(const struct boot_info *info, const char *name, const char *key,
+		       const char *guest)
 {
+	const char *number = name + 1;
+	uint64_t nr = info->nr_modules;
 	size_t len;
 
 	if (*name == '#') {
-		uint64_t nr;
+		if (parse_u64(&number, &nr) || *number)
+			nr = info->nr_modules;
+	} else {
+		for (nr = 0; nr < info->nr_modules; nr++) {
+			const char *base = base_name(info->modules[nr].cmdline, &len);
 
-		name++;
-		if (parse_u64(&name, &nr) || *name || nr >= info->nr_modules)
-			return -XEN_ENOENT;
+			if (len == strlen(name) && !strncmp(base, name, len))
+				break;
+		}
+	}
+	if (nr < info->nr_modules)
 		return (int)nr;
-	}
-	for (unsigned int i = 0; i < info->nr_modules; i++) {
-		const char *base = base_name(info->modules[i].cmdline, &len);
-
-		if (len == strlen(name) && !strncmp(base, name, len))
-			return (int)i;
-	}
-	return -XEN_ENOENT;
+	log_err("guest %s: %s=%s: no boot module has that name: load it, or give its number"
+		" as #0", guest, key, name);
+	return -1;
 }
 
 /* What stands behind a module's name on its command line. */
 static const char *module_args(const struct boot_module *mod)
 {
-	const char *p = mod->cmdline;
+	size_t len;
+	const char *p = base_name(mod->cmdline, &len) + len;
 
-	while ((unsigned char)*p > ' ')
-		p++;
 	while (*p && (unsigned char)*p <= ' ')
 		p++;
 	return p;
@@ -91,14 +93,11 @@ static const char *module_args(const struct boot_module *mod)
 
 static void config_defaults(struct guest_config *cfg, unsigned int nr)
 {
-	memset(cfg, 0, sizeof(*cfg));
+	*cfg = (struct guest_config){
+		.memory = 256ULL << 20, .vcpus = 1, .weight = 256, .max_grant_frames = 64,
+		.kernel_module = -1, .initrd_module = -1,
+	};
 	hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", nr);
-	cfg->memory = 256ULL << 20;
-	cfg->vcpus = 1;
-	cfg->weight = 256;
-	cfg->max_grant_frames = 64;
-	cfg->kernel_module = -1;
-	cfg->initrd_module = -1;
 }
 
 /* Sets one key from list->word. Returns the number of errors, all logged. */
@@ -133,44 +132,31 @@ static unsigned int config_words(struct guest_list *list, struct guest_config *c
 				 const char *text, const char *end)
 {
 	unsigned int errors = 0;
-	const char *pos = text;
 	int rc;
 
-	while ((rc = cmdline_next(&pos, end, list->word, sizeof(list->word))) != 0) {
-		if (rc > 0 && !strncmp(list->word, "name=", 5))
-			errors += config_word(list, cfg, rc);
-	}
-	pos = text;
-	while ((rc = cmdline_next(&pos, end, list->word, sizeof(list->word))) != 0) {
-		if (rc < 0 || strncmp(list->word, "name=", 5))
-			errors += config_word(list, cfg, rc);
+	for (int round = 0; round < 2; round++) {
+		const char *pos = text;
+
+		while ((rc = cmdline_next(&pos, end, list->word, sizeof(list->word))) != 0) {
+			bool name = rc > 0 && !strncmp(list->word, "name=", 5);
+
+			if (name == (round == 0))
+				errors += config_word(list, cfg, rc);
+		}
 	}
 	return errors;
 }
 
 static unsigned int config_modules(struct guest_config *cfg, const struct boot_info *info)
 {
-	unsigned int errors = 0;
-
 	if (!*cfg->kernel) {
 		log_err("guest %s: kernel= is missing: name a boot module", cfg->name);
 		return 1;
 	}
-	cfg->kernel_module = module_find(info, cfg->kernel);
-	if (cfg->kernel_module < 0) {
-		log_err("guest %s: kernel=%s: no boot module has that name: load it,"
-			" or give its number as #0", cfg->name, cfg->kernel);
-		errors++;
-	}
-	if (!*cfg->initrd)
-		return errors;
-	cfg->initrd_module = module_find(info, cfg->initrd);
-	if (cfg->initrd_module < 0) {
-		log_err("guest %s: initrd=%s: no boot module has that name: load it,"
-			" or give its number as #1", cfg->name, cfg->initrd);
-		errors++;
-	}
-	return errors;
+	cfg->kernel_module = module_find(info, cfg->kernel, "kernel", cfg->name);
+	if (*cfg->initrd)
+		cfg->initrd_module = module_find(info, cfg->initrd, "initrd", cfg->name);
+	return (cfg->kernel_module < 0) + (*cfg->initrd && cfg->initrd_module < 0);
 }
 
 /* Without args=, what the boot loader gave the kernel module is used. */
@@ -186,12 +172,21 @@ static unsigned int config_args(struct guest_config *cfg, const struct boot_info
 	return 1;
 }
 
-/* Accepts or rejects the configuration at list->guest[list->nr]. */
-static void list_commit(struct guest_list *list, const struct boot_info *info,
-			unsigned int errors)
+/* Reads one line, accepts or rejects it. */
+static void list_add(struct guest_list *list, const struct boot_info *info,
+		     const char *text, const char *end)
 {
 	struct guest_config *cfg = &list->guest[list->nr];
+	unsigned int errors;
 
+	if (list->nr == GUESTS_MAX) {
+		log_err("more than %u guests: \"%.*s\" is ignored", GUESTS_MAX,
+			(int)MIN(end - text, 40), text);
+		list->rejected++;
+		return;
+	}
+	config_defaults(cfg, list->nr + list->rejected);
+	errors = config_words(list, cfg, text, end);
 	errors += config_modules(cfg, info);
 	errors += config_args(cfg, info);
 	for (unsigned int i = 0; i < list->nr; i++) {
@@ -201,25 +196,7 @@ static void list_commit(struct guest_list *list, const struct boot_info *info,
 			errors++;
 		}
 	}
-	if (errors)
-		list->rejected++;
-	else
-		list->nr++;
-}
-
-static void list_add(struct guest_list *list, const struct boot_info *info,
-		     const char *text, const char *end)
-{
-	struct guest_config *cfg = &list->guest[list->nr];
-
-	if (list->nr == GUESTS_MAX) {
-		log_err("more than %u guests: \"%.*s\" is ignored", GUESTS_MAX,
-			(int)MIN(end - text, 40), text);
-		list->rejected++;
-		return;
-	}
-	config_defaults(cfg, list->nr + list->rejected);
-	list_commit(list, info, config_words(list, cfg, text, end));
+	*(errors ? &list->rejected : &list->nr) += 1;
 }
 
 /* Handles the guest="..." words of [pos, end); the others are not for us. */
@@ -263,18 +240,6 @@ static void list_add_file(struct guest_list *list, const struct boot_info *info,
 	}
 }
 
-/* Kernel and initrd alone, as QEMU's -kernel hospes -initrd "vmlinuz args,initrd" gives. */
-static void list_add_default(struct guest_list *list, const struct boot_info *info)
-{
-	struct guest_config *cfg = &list->guest[0];
-
-	config_defaults(cfg, 0);
-	strlcpy(cfg->kernel, "#0", sizeof(cfg->kernel));
-	if (info->nr_modules > 1)
-		strlcpy(cfg->initrd, "#1", sizeof(cfg->initrd));
-	list_commit(list, info, 0);
-}
-
 void guest_list_load(const struct boot_info *info, map_module_fn map, struct guest_list *list)
 {
 	bool have_file = false;
@@ -295,6 +260,10 @@ void guest_list_load(const struct boot_info *info, map_module_fn map, struct gue
 		else
 			log_err("module %u: configuration is not in readable memory", i);
 	}
-	if (!list->nr && !list->rejected && !have_file && info->nr_modules)
-		list_add_default(list, info);
+	/* Kernel and initrd alone, as QEMU's -kernel hospes -initrd "vmlinuz args,initrd" gives. */
+	if (!list->nr && !list->rejected && !have_file && info->nr_modules) {
+		const char *text = info->nr_modules > 1 ? "kernel=#0 initrd=#1" : "kernel=#0";
+
+		list_add(list, info, text, text + strlen(text));
+	}
 }

@@ -24,11 +24,8 @@ static int digit_value(char c, unsigned int base)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
-	if (base == 16 && c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (base == 16 && c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
+	c |= 0x20;
+	return base == 16 && c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 int parse_u64(const char **s, uint64_t *out)
@@ -53,38 +50,6 @@ int parse_u64(const char **s, uint64_t *out)
 	return 0;
 }
 
-int parse_size(const char **s, uint64_t *out)
-{
-	const char *p = *s;
-	unsigned int shift = 0;
-	uint64_t v;
-	int rc = parse_u64(&p, &v);
-
-	if (rc)
-		return rc;
-	switch (*p) {
-	case 'k':
-	case 'K':
-		shift = 10;
-		break;
-	case 'm':
-	case 'M':
-		shift = 20;
-		break;
-	case 'g':
-	case 'G':
-		shift = 30;
-		break;
-	default:
-		break;
-	}
-	if (mul_overflows(v, 1ULL << shift, &v))
-		return -XEN_ERANGE;
-	*s = p + (shift ? 1 : 0);
-	*out = v;
-	return 0;
-}
-
 /* Where formatted text goes: pos counts on past the end of the buffer. */
 struct sink {
 	char *buf;
@@ -94,11 +59,8 @@ struct sink {
 
 /* One conversion: what stands between '%' and its letter. */
 struct spec {
-	bool left;
-	bool zero;
-	int width;
-	int precision;		/* -1: none given */
-	int length;		/* -2 hh, -1 h, 0 int, 1 long and wider */
+	bool left, zero, wide;
+	int width, precision;	/* precision -1: none given */
 };
 
 static void put(struct sink *out, char c)
@@ -108,153 +70,81 @@ static void put(struct sink *out, char c)
 	out->pos++;
 }
 
-static void pad(struct sink *out, char c, int n)
+static void put_text(struct sink *out, const struct spec *sp, const char *s, int len)
 {
-	while (n-- > 0)
-		put(out, c);
+	int gap = MAX(sp->width - len, 0);
+
+	for (int i = 0; !sp->left && i < gap; i++)
+		put(out, sp->zero ? '0' : ' ');
+	for (int i = 0; i < len; i++)
+		put(out, s[i]);
+	for (int i = 0; sp->left && i < gap; i++)
+		put(out, ' ');
 }
 
 static void put_string(struct sink *out, const struct spec *sp, const char *s)
 {
-	size_t max = sp->precision < 0 ? SIZE_MAX : (size_t)sp->precision;
-	int len;
-
 	if (!s)
 		s = "(null)";
-	len = (int)strnlen(s, MIN(max, (size_t)INT32_MAX));
-	if (!sp->left)
-		pad(out, ' ', sp->width - len);
-	for (int i = 0; i < len; i++)
-		put(out, s[i]);
-	if (sp->left)
-		pad(out, ' ', sp->width - len);
+	put_text(out, sp, s, (int)strnlen(s, sp->precision < 0 ? 1u << 30 : (size_t)sp->precision));
 }
 
 static void put_number(struct sink *out, const struct spec *sp, uint64_t v, unsigned int base,
-		       const char *prefix, bool upper)
+		       bool negative)
 {
-	char digits[20];
-	int nr = 0;
-	int len;
-	int zeros;
+	char digits[21], *p = digits + sizeof(digits);
 
 	do {
-		unsigned int d = (unsigned int)(v % base);
-
-		digits[nr++] = (char)(d < 10 ? '0' + d : (upper ? 'A' : 'a') + d - 10);
+		*--p = "0123456789abcdef"[v % base];
 		v /= base;
 	} while (v);
-	len = (int)strlen(prefix) + nr;
-	zeros = MAX(sp->precision - nr, 0);
-	if (sp->zero && !sp->left && sp->precision < 0)
-		zeros = MAX(sp->width - len, 0);
-	if (!sp->left)
-		pad(out, ' ', sp->width - len - zeros);
-	while (*prefix)
-		put(out, *prefix++);
-	pad(out, '0', zeros);
-	for (int i = nr; i > 0; i--)
-		put(out, digits[i - 1]);
-	if (sp->left)
-		pad(out, ' ', sp->width - len - zeros);
+	if (negative)
+		*--p = '-';
+	put_text(out, sp, p, (int)(digits + sizeof(digits) - p));
 }
 
-/* Reads a width or precision: digits, or '*' for an argument. */
-static const char *parse_count(const char *p, va_list *ap, int *out)
-{
-	int v = 0;
-
-	if (*p == '*') {
-		*out = va_arg(*ap, int);
-		return p + 1;
-	}
-	for (; *p >= '0' && *p <= '9'; p++) {
-		if (v < 10000)
-			v = v * 10 + (*p - '0');
-	}
-	*out = v;
-	return p;
-}
-
+/* Reads what stands before the letter, to which it returns. */
 static const char *parse_spec(const char *p, struct spec *sp, va_list *ap)
 {
 	*sp = (struct spec){ .precision = -1 };
-	for (;; p++) {
-		if (*p == '-')
-			sp->left = true;
-		else if (*p == '0')
-			sp->zero = true;
-		else
-			break;
+	for (; *p == '-' || *p == '0'; p++)
+		*(*p == '-' ? &sp->left : &sp->zero) = true;
+	for (; *p >= '0' && *p <= '9'; p++)
+		sp->width = MIN(sp->width, 1000) * 10 + (*p - '0');
+	if (*p == '.' && p[1] == '*') {
+		sp->precision = va_arg(*ap, int);
+		p += 2;
+	} else if (*p == '.') {
+		for (sp->precision = 0, p++; *p >= '0' && *p <= '9'; p++)
+			sp->precision = MIN(sp->precision, 1000) * 10 + (*p - '0');
 	}
-	p = parse_count(p, ap, &sp->width);
-	if (sp->width < 0) {
-		sp->left = true;
-		sp->width = -sp->width;
-	}
-	if (*p == '.')
-		p = parse_count(p + 1, ap, &sp->precision);
-	for (;; p++) {
-		if (*p == 'l' || *p == 'z')
-			sp->length = 1;
-		else if (*p == 'h')
-			sp->length--;
-		else
-			return p;
-	}
-}
-
-static int64_t arg_signed(const struct spec *sp, va_list *ap)
-{
-	if (sp->length > 0)
-		return va_arg(*ap, long);
-	if (sp->length == -1)
-		return (short)va_arg(*ap, int);
-	if (sp->length < -1)
-		return (signed char)va_arg(*ap, int);
-	return va_arg(*ap, int);
-}
-
-static uint64_t arg_unsigned(const struct spec *sp, va_list *ap)
-{
-	if (sp->length > 0)
-		return va_arg(*ap, unsigned long);
-	if (sp->length == -1)
-		return (unsigned short)va_arg(*ap, unsigned int);
-	if (sp->length < -1)
-		return (unsigned char)va_arg(*ap, unsigned int);
-	return va_arg(*ap, unsigned int);
+	for (; *p == 'l'; p++)
+		sp->wide = true;
+	return p;
 }
 
 /* Prints one conversion; false when the letter is unknown. */
 static bool put_conversion(struct sink *out, const struct spec *sp, char conv, va_list *ap)
 {
-	char one[2] = { 0, 0 };
 	int64_t v;
+	char c;
 
 	switch (conv) {
 	case 'c':
-		one[0] = (char)va_arg(*ap, int);
-		put_string(out, sp, one);
+		c = (char)va_arg(*ap, int);
+		put_text(out, sp, &c, 1);
 		return true;
 	case 's':
 		put_string(out, sp, va_arg(*ap, const char *));
 		return true;
 	case 'd':
-	case 'i':
-		v = arg_signed(sp, ap);
-		put_number(out, sp, v < 0 ? -(uint64_t)v : (uint64_t)v, 10, v < 0 ? "-" : "",
-			   false);
+		v = sp->wide ? va_arg(*ap, long) : va_arg(*ap, int);
+		put_number(out, sp, v < 0 ? -(uint64_t)v : (uint64_t)v, 10, v < 0);
 		return true;
 	case 'u':
-		put_number(out, sp, arg_unsigned(sp, ap), 10, "", false);
-		return true;
 	case 'x':
-	case 'X':
-		put_number(out, sp, arg_unsigned(sp, ap), 16, "", conv == 'X');
-		return true;
-	case 'p':
-		put_number(out, sp, (uint64_t)(uintptr_t)va_arg(*ap, void *), 16, "0x", false);
+		put_number(out, sp, sp->wide ? va_arg(*ap, unsigned long) :
+			   va_arg(*ap, unsigned int), conv == 'u' ? 10 : 16, false);
 		return true;
 	case '%':
 		put(out, '%');

@@ -44,24 +44,24 @@ static void ring_unlock(bool locked)
 static void ring_append(const char *s, size_t len)
 {
 	bool locked = ring_lock();
-	size_t at = head % LOG_RING_SIZE, first = MIN(len, LOG_RING_SIZE - at);
 
-	memcpy(ring + at, s, first);
-	memcpy(ring, s + first, len - first);
-	head += len;
-	if (head - tail > LOG_RING_SIZE)
-		tail = head - LOG_RING_SIZE;
+	while (len--)
+		ring[head++ % LOG_RING_SIZE] = *s++;
+	tail = MAX(tail, head - MIN(head, (uint64_t)LOG_RING_SIZE));
 	ring_unlock(locked);
 }
 
-void log_vprintf(enum log_level level, const char *fmt, va_list ap)
+void log_printf(enum log_level level, const char *fmt, ...)
 {
 	char line[PREFIX_MAX + LINE_MAX + 2];
 	uint64_t us = port_time_ns() / 1000;
 	size_t start, len;
+	va_list ap;
 
 	start = (size_t)hv_snprintf(line, PREFIX_MAX, "[%5lu.%06lu] ", us / 1000000, us % 1000000);
+	va_start(ap, fmt);
 	len = (size_t)hv_vsnprintf(line + start, LINE_MAX + 1, fmt, ap);
+	va_end(ap);
 	len = start + MIN(len, LINE_MAX);
 	/* What a guest chose must not steer the terminal. */
 	for (size_t i = start; i < len; i++) {
@@ -77,15 +77,6 @@ void log_vprintf(enum log_level level, const char *fmt, va_list ap)
 	port_console_write(line, len + 2);
 }
 
-void log_printf(enum log_level level, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	log_vprintf(level, fmt, ap);
-	va_end(ap);
-}
-
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&console_level, (int)level, memory_order_relaxed);
@@ -94,25 +85,13 @@ void log_set_level(enum log_level level)
 size_t log_read(uint64_t *pos, char *buf, size_t len)
 {
 	bool locked = ring_lock();
-	size_t at, first;
 
 	*pos = MIN(MAX(*pos, tail), head);
 	len = MIN(len, head - *pos);
-	at = *pos % LOG_RING_SIZE;
-	first = MIN(len, LOG_RING_SIZE - at);
-	memcpy(buf, ring + at, first);
-	memcpy(buf + first, ring, len - first);
-	*pos += len;
+	for (size_t i = 0; i < len; i++)
+		buf[i] = ring[(*pos)++ % LOG_RING_SIZE];
 	ring_unlock(locked);
 	return len;
-}
-
-void log_clear(void)
-{
-	bool locked = ring_lock();
-
-	tail = head;
-	ring_unlock(locked);
 }
 
 void log_panic_mode(void)

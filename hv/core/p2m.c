@@ -236,7 +236,6 @@ void p2m_flush(struct domain *d)
 		/* v may be gone by now, then its memory says nothing of harm. */
 		if (!v || v->domain != d)
 			continue;
-		atomic_fetch_add_explicit(&d->flush_waits, 1, memory_order_relaxed);
 		/* Kick again now and then: it may have left and come back unseen. */
 		for (; atomic_load(&pcpus[i]->in_guest) == v; port_relax()) {
 			if (spins++ % 1024 == 0)

@@ -25,8 +25,7 @@ unsigned int page_fail_after;
 /* In each list all fully scrubbed blocks stand before all others. */
 static struct {
 	struct spinlock lock;
-	uint32_t first[PAGE_MAX_ORDER + 1];	/* frame numbers, 0 = none */
-	uint32_t last[PAGE_MAX_ORDER + 1];
+	struct page_list list[PAGE_MAX_ORDER + 1];
 	uint32_t orders;			/* bit per list that is not empty */
 	uint64_t free;
 	uint64_t total;
@@ -37,26 +36,32 @@ static uint32_t frame_nr(const struct page *pg)
 	return (uint32_t)(pg - frame_table);
 }
 
+void page_list_add(struct page_list *l, struct page *pg, bool front)
+{
+	uint32_t nr = frame_nr(pg);
+
+	pg->next = front ? l->first : 0;
+	pg->prev = front ? 0 : l->last;
+	*(pg->next ? &frame_table[pg->next].prev : &l->last) = nr;
+	*(pg->prev ? &frame_table[pg->prev].next : &l->first) = nr;
+}
+
+void page_list_del(struct page_list *l, struct page *pg)
+{
+	*(pg->next ? &frame_table[pg->next].prev : &l->last) = pg->prev;
+	*(pg->prev ? &frame_table[pg->prev].next : &l->first) = pg->next;
+}
+
 /* --- Free blocks; all under heap.lock ----------------------------------- */
 
 static void block_insert(uint32_t nr, unsigned int order, uint32_t clean)
 {
 	struct page *pg = &frame_table[nr];
-	bool front = clean >> order;
 
 	pg->flags |= PAGE_FREE;
 	pg->order = (uint8_t)order;
 	pg->clean = clean;
-	pg->next = front ? heap.first[order] : 0;
-	pg->prev = front ? 0 : heap.last[order];
-	if (pg->next)
-		frame_table[pg->next].prev = nr;
-	else
-		heap.last[order] = nr;
-	if (pg->prev)
-		frame_table[pg->prev].next = nr;
-	else
-		heap.first[order] = nr;
+	page_list_add(&heap.list[order], pg, clean >> order);
 	heap.orders |= 1u << order;
 }
 
@@ -66,15 +71,8 @@ static uint32_t block_remove(struct page *pg)
 	unsigned int order = pg->order;
 	uint32_t clean = pg->clean;
 
-	if (pg->next)
-		frame_table[pg->next].prev = pg->prev;
-	else
-		heap.last[order] = pg->prev;
-	if (pg->prev)
-		frame_table[pg->prev].next = pg->next;
-	else
-		heap.first[order] = pg->next;
-	if (!heap.first[order])
+	page_list_del(&heap.list[order], pg);
+	if (!heap.list[order].first)
 		heap.orders &= ~(1u << order);
 	pg->flags &= (uint8_t)~PAGE_FREE;
 	pg->owner = 0;
@@ -111,7 +109,7 @@ static struct page *block_take(unsigned int order)
 
 	if (found < 0)
 		return NULL;
-	nr = heap.first[found];
+	nr = heap.list[found].first;
 	clean = block_remove(&frame_table[nr]);
 	for (unsigned int o = (unsigned int)found; o > order;) {
 		uint32_t half = 1u << --o;
@@ -149,8 +147,7 @@ static struct page *alloc_frames(unsigned int order, uint32_t owner)
 		p->shared_gfn = 0;
 		p->owner = owner;
 		p->p2m_used = 0;
-		if (owner)
-			atomic_store_explicit(&p->refs, 1, memory_order_relaxed);
+		atomic_store_explicit(&p->refs, !!owner, memory_order_relaxed);
 	}
 	pg->order = (uint8_t)order;
 	return pg;
@@ -218,7 +215,7 @@ struct page *mfn_to_page(mfn_t mfn)
 
 void *hv_alloc_pages(unsigned int order)
 {
-	struct page *pg = order <= PAGE_MAX_ORDER ? alloc_frames(order, 0) : NULL;
+	struct page *pg = alloc_frames(order, 0);
 
 	return pg ? mfn_to_virt(page_to_mfn(pg)) : NULL;
 }
@@ -235,22 +232,22 @@ int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
 {
 	unsigned long count = 1UL << order;
 	struct page *pg;
+	int rc = -XEN_E2BIG;
 
-	if (order > PAGE_MAX_ORDER)
-		return -XEN_ENOMEM;
 	/* Reserve first: two CPUs must not both see room for the last frame. */
 	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count >
-	    d->max_pages) {
-		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
-		return -XEN_E2BIG;
-	}
+	    d->max_pages)
+		goto err_reserved;
+	rc = -XEN_ENOMEM;
 	pg = alloc_frames(order, d->slot + 1);
-	if (!pg) {
-		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
-		return -XEN_ENOMEM;
-	}
+	if (!pg)
+		goto err_reserved;
 	*mfn = page_to_mfn(pg);
 	return 0;
+
+err_reserved:
+	atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
+	return rc;
 }
 
 bool page_get(struct page *pg)
@@ -289,10 +286,10 @@ bool page_scrub_step(void)
 
 	spin_lock(&heap.lock);
 	for (order = PAGE_MAX_ORDER + 1; !pg && order-- > 0;) {
-		struct page *last = &frame_table[heap.last[order]];
+		uint32_t last = heap.list[order].last;
 
-		if (heap.last[order] && !(last->clean >> order))
-			pg = last;
+		if (last && !(frame_table[last].clean >> order))
+			pg = &frame_table[last];
 	}
 	if (!pg) {
 		spin_unlock(&heap.lock);

@@ -18,28 +18,7 @@
 #define NO_OBJECT 0xffu
 
 static struct spinlock lock = SPINLOCK(LOCK_HEAP);
-static uint32_t partial[MAX_SHIFT + 1];	/* frame number of the first, 0 = none */
-
-static void partial_add(struct page *pg)
-{
-	uint32_t nr = (uint32_t)page_to_mfn(pg).v;
-
-	pg->next = partial[pg->order];
-	pg->prev = 0;
-	if (pg->next)
-		frame_table[pg->next].prev = nr;
-	partial[pg->order] = nr;
-}
-
-static void partial_del(struct page *pg)
-{
-	if (pg->next)
-		frame_table[pg->next].prev = pg->prev;
-	if (pg->prev)
-		frame_table[pg->prev].next = pg->next;
-	else
-		partial[pg->order] = pg->next;
-}
+static struct page_list partial[MAX_SHIFT + 1];	/* pages with room, by size */
 
 /* A fresh page of free objects, in no list yet. */
 static struct page *slab_create(unsigned int shift)
@@ -68,7 +47,7 @@ static uint8_t *slab_take(struct page *pg)
 	pg->slab_first = *obj;
 	pg->slab_used++;
 	if (pg->slab_first == NO_OBJECT)
-		partial_del(pg);
+		page_list_del(&partial[pg->order], pg);
 	return obj;
 }
 
@@ -80,7 +59,7 @@ void slab_init(void)
 void *hv_alloc(size_t size)
 {
 	unsigned int shift = MAX((unsigned int)(fls64(size - 1) + 1), MIN_SHIFT);
-	struct page *fresh = NULL;
+	struct page *fresh;
 	uint8_t *obj;
 
 	if (!size || size > MAX_SIZE)
@@ -90,15 +69,15 @@ void *hv_alloc(size_t size)
 	if (page_fail_now())
 		return NULL;
 	spin_lock(&lock);
-	if (!partial[shift]) {
+	if (!partial[shift].first) {
 		spin_unlock(&lock);
 		fresh = slab_create(shift);
 		if (!fresh)
 			return NULL;
 		spin_lock(&lock);
-		partial_add(fresh);
+		page_list_add(&partial[shift], fresh, true);
 	}
-	obj = slab_take(&frame_table[partial[shift]]);
+	obj = slab_take(&frame_table[partial[shift].first]);
 	spin_unlock(&lock);
 	memset(obj, 0, size);
 	return obj;
@@ -121,12 +100,12 @@ void hv_free(void *p)
 	ASSERT(pg->slab_used && ((uintptr_t)p & ((1u << pg->order) - 1)) == 0);
 	spin_lock(&lock);
 	if (pg->slab_first == NO_OBJECT)
-		partial_add(pg);
+		page_list_add(&partial[pg->order], pg, true);
 	*(uint8_t *)p = pg->slab_first;
 	pg->slab_first = (uint8_t)(((uint8_t *)p - va) >> pg->order);
 	empty = --pg->slab_used == 0;
 	if (empty)
-		partial_del(pg);
+		page_list_del(&partial[pg->order], pg);
 	spin_unlock(&lock);
 	if (empty) {
 		pg->flags &= (uint8_t)~PAGE_SLAB;

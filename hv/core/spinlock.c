@@ -24,28 +24,16 @@ static struct held *held_here(void)
 	return &held_by[p ? p->cpu_id : 0];
 }
 
-static void check_push(unsigned int level, bool equal_ok)
+void lock_check_acquire(unsigned int level, bool equal_ok)
 {
 	struct held *h = held_here();
-	unsigned int top = 0;
+	unsigned int top = h->nr ? h->level[h->nr - 1] : 0;	/* they rise */
 
-	for (unsigned int i = 0; i < h->nr; i++)
-		top = MAX(top, h->level[i]);
 	if (top > level || (top == level && !equal_ok))
 		panic("lock of level %u taken under level %u", level, top);
 	if (h->nr == MAX_HELD)
 		panic("more than %u locks held", h->nr);
 	h->level[h->nr++] = level;
-}
-
-void lock_check_acquire(unsigned int level)
-{
-	check_push(level, false);
-}
-
-static void lock_check_acquire_pair(unsigned int level)
-{
-	check_push(level, true);
 }
 
 /* Locks need not be released in the reverse order. */
@@ -77,13 +65,6 @@ void lock_check_reset(void)
 	held_here()->nr = 0;
 }
 
-#else
-
-static inline void lock_check_acquire_pair(unsigned int level)
-{
-	(void)level;
-}
-
 #endif
 
 void spin_lock_pair(struct spinlock *a, struct spinlock *b)
@@ -94,7 +75,7 @@ void spin_lock_pair(struct spinlock *a, struct spinlock *b)
 	spin_lock(first);
 	if (first == second)
 		return;
-	lock_check_acquire_pair(second->level);
+	lock_check_acquire(second->level, true);
 	spin_lock_raw(second);
 }
 

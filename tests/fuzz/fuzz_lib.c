@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (*p) {
 		const char *before = p;
 
-		if (parse_size(&p, &v))
+		if (parse_u64(&p, &v))
 			p++;
 		if (p <= before || p > text + size)
 			abort();

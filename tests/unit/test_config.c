@@ -75,15 +75,15 @@ struct target {
 };
 
 #define T(field, kind, lo, hi, list) \
-	{ #field, kind, offsetof(struct target, field), lo, hi, list, NULL }
+	OPTION(struct target, field, kind, lo, hi, list)
 
 static const struct option table[] = {
-	T(flag, OPT_FLAG, 0, 0, NULL),
+	T(flag, OPT_FLAG, 0, 0, "no|yes"),
 	T(choice, OPT_CHOICE, 0, 0, "ab|abc|c"),
 	T(number, OPT_UINT, 3, 9, NULL),
 	T(pair, OPT_PAIR, 10, 100, NULL),
 	T(size, OPT_SIZE, 4096, 8ULL << 30, NULL),
-	T(cpus, OPT_CPUS, 0, 0, NULL),
+	T(cpus, OPT_CPUS, 0, 63, NULL),
 	T(text, OPT_TEXT, 1, 4, NULL),
 	T(name, OPT_NAME, 1, 4, NULL),
 };

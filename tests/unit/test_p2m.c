@@ -435,7 +435,6 @@ static void test_flush(void **state)
 	assert_int_equal(p2m_set(dom, GFN(1), 0, MFN(MMIO_MFN + 1), P2M_MMIO), 0);
 	assert_false(atomic_load(&inside));
 	write_unlock(&dom->p2m.lock);
-	assert_int_equal(atomic_load(&dom->flush_waits), 1);
 	pthread_join(thread, NULL);
 	test_set_threaded(false);
 	end_domain(other);

@@ -217,17 +217,16 @@ static void test_quota(void **state)
 	assert_int_equal(atomic_load(&d->tot_pages), 8);
 	assert_int_equal(page_alloc_domain(d, 1, &two), 0);
 	assert_int_equal(page_alloc_domain(d, 0, &mfn), -XEN_E2BIG);
-	assert_int_equal(page_alloc_domain(d, PAGE_MAX_ORDER + 1, &mfn), -XEN_ENOMEM);
 	for (unsigned int i = 0; i < 8; i++) {
-		assert_ptr_equal(page_owner(mfn_to_page(mfn_add(big, i))), d);
-		page_put(mfn_to_page(mfn_add(big, i)));
+		assert_ptr_equal(page_owner(mfn_to_page(MFN(big.v + i))), d);
+		page_put(mfn_to_page(MFN(big.v + i)));
 	}
 	assert_int_equal(atomic_load(&d->tot_pages), 2);
 	d->max_pages = UINT64_MAX;
 	assert_int_equal(page_alloc_domain(d, 12, &mfn), -XEN_ENOMEM);
 	assert_int_equal(atomic_load(&d->tot_pages), 2);
 	page_put(mfn_to_page(two));
-	page_put(mfn_to_page(mfn_add(two, 1)));
+	page_put(mfn_to_page(MFN(two.v + 1)));
 	end_domain(d);
 }
 

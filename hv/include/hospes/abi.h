@@ -138,7 +138,6 @@ ABI(struct xen_add_to_physmap, 24, size, 2, space, 4, idx, 8, gpfn, 16);
 ABI(struct xen_add_to_physmap_batch, 32, space, 2, size, 4, u, 6, idxs, 8, gpfns, 16, errs, 24);
 ABI(struct xen_memory_map, 16, buffer, 8);
 ABI(struct xen_memory_reservation, 32, nr_extents, 8, extent_order, 16, mem_flags, 20, domid, 24);
-ABI(struct xen_memory_exchange, 72, nr_exchanged, 64);
 ABI(struct xen_remove_from_physmap, 16, gpfn, 8);
 ABI(struct xen_mem_acquire_resource, 32, type, 2, id, 4, nr_frames, 8, frame, 16, frame_list, 24);
 
@@ -155,7 +154,6 @@ ABI(struct gnttab_copy, 40, dest, 16, len, 32, flags, 34, status, 36);
 ABI(struct gnttab_query_size, 16, nr_frames, 4, max_nr_frames, 8, status, 12);
 ABI(struct gnttab_set_version, 4);
 ABI(struct gnttab_get_version, 8, version, 4);
-ABI(struct gnttab_get_status_frames, 16);
 ABI(struct gnttab_swap_grant_ref, 12);
 
 #endif

@@ -17,7 +17,7 @@
  * double quotes join what they hold and vanish, each kind is plain text
  * inside the other; a backslash keeps a quote or a backslash as it is.
  * Returns 1 for a word, 0 at the end, -XEN_E2BIG when the word does not fit
- * @size bytes and -XEN_EINVAL when a quote has no end: then @buf holds what
+ * @size (not 0) bytes and -XEN_EINVAL when a quote has no end: then @buf holds what
  * fits, the word is consumed, and the next call goes on behind it.
  */
 int __must_check cmdline_next(const char **pos, const char *end, char *buf, size_t size);
@@ -32,7 +32,7 @@ enum option_type {
 	OPT_CHOICE,	/* uint8_t: index into choices */
 	OPT_TEXT,	/* char[max + 1], at least min characters */
 	OPT_NAME,	/* the same, of letters, digits and . _ - only */
-	OPT_CPUS,	/* uint64_t mask: 0-1,3 */
+	OPT_CPUS,	/* uint64_t mask: 0-1,3, none above max */
 	OPT_PAIR,	/* uint32_t[2]: min..max, the second not above the first */
 };
 
@@ -41,9 +41,12 @@ struct option {
 	enum option_type type;
 	uint32_t offset;	/* of the target in the structure given to option_set() */
 	uint64_t min, max;
-	const char *choices;	/* OPT_CHOICE: "a|b|c" */
-	const char *help;
+	const char *choices;	/* OPT_CHOICE: "a|b|c"; OPT_FLAG: "no|yes" */
 };
+
+/* A row of a table: the option and the field have one name; then min, max, choices. */
+#define OPTION(target, field, kind, ...) \
+	{ #field, kind, offsetof(target, field), __VA_ARGS__ }
 
 /* The option of that name, or NULL. */
 const struct option *option_find(const struct option *table, size_t nr, const char *name);
@@ -58,7 +61,6 @@ int __must_check option_set(const struct option *opt, void *base, const char *va
 void option_explain(const struct option *opt, char *buf, size_t size);
 
 enum hv_console { HV_CONSOLE_COM1, HV_CONSOLE_COM2, HV_CONSOLE_NONE };
-enum hv_scrub { HV_SCRUB_LAZY, HV_SCRUB_BOOT };
 
 /* The hypervisor's own options, with their defaults until hv_options_parse(). */
 struct hv_options {
@@ -66,16 +68,11 @@ struct hv_options {
 	uint32_t cpus;		/* physical CPUs to use at most */
 	uint32_t baud;
 	uint8_t console;	/* enum hv_console */
-	uint8_t scrub;		/* enum hv_scrub */
 	bool noreboot;
 	bool sync_console;
 };
 
 extern struct hv_options hv_options;
-
-/* The table behind it, for help texts. */
-extern const struct option hv_option_table[];
-extern const size_t hv_option_count;
 
 /*
  * Reads the hypervisor's command line into hv_options. Unknown options and

@@ -37,7 +37,6 @@ struct grant_table;
 #define PAUSE_POLL	0x04u	/* sched_op poll */
 #define PAUSE_DOMAIN	0x08u	/* d->pause_count > 0 */
 #define PAUSE_SHUTDOWN	0x10u	/* the domain has shut down */
-#define PAUSE_SELF	0x20u	/* v->pause_count > 0 */
 
 /* Where a vCPU stands between INIT and its first instruction. */
 #define STARTUP_NONE	0u
@@ -51,7 +50,6 @@ struct vcpu {
 	struct domain *domain;		/* borrowed: lives longer */
 	unsigned int id;
 	bool initialised;		/* has a context to run */
-	bool x2apic_shadow;		/* unused by core; vendor hint */
 
 	atomic_uint pause_flags;	/* PAUSE_*, any CPU */
 	unsigned int pause_count;	/* domain lock */
@@ -134,7 +132,6 @@ struct domain {
 
 	struct console_ring *console;	/* owned, NULL = none */
 	const struct guest_config *config;	/* borrowed: to restart it */
-	atomic_ulong flush_waits;	/* statistics */
 
 	uint8_t reap_stage;		/* how far the teardown is; reaper */
 	struct domain *reap_next;	/* reaper's list */

@@ -13,7 +13,6 @@
 struct domain;
 struct grant_table;
 
-#define GNTTAB_FRAMES_DEFAULT 64u
 #define GNTTAB_MAPTRACK_DEFAULT 1024u
 
 /* -XEN_ENOMEM. One shared frame exists from the start. */

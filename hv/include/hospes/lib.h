@@ -34,14 +34,12 @@ size_t strlcpy(char *dst, const char *src, size_t size);
  */
 int __must_check parse_u64(const char **s, uint64_t *out);
 
-/* As parse_u64(), with an optional suffix K, M or G (either case): binary multiples. */
-int __must_check parse_size(const char **s, uint64_t *out);
-
 /*
- * Formats like C's snprintf: flags - and 0, width, precision (both also *),
- * lengths hh h l ll z, conversions c s d i u x X p %. Never writes more than
- * size bytes and terminates when size > 0. Returns the untruncated length. An
- * unknown conversion is copied as it stands. %s of NULL prints "(null)".
+ * Formats like C's snprintf: flags - and 0 (0 not before a negative number),
+ * width, precision of strings (also *), lengths l ll, conversions c s d u x %.
+ * Never writes more than size bytes and terminates when size > 0. Returns the
+ * untruncated length. An unknown conversion is copied as it stands. %s of NULL
+ * prints "(null)".
  */
 int hv_vsnprintf(char *buf, size_t size, const char *fmt, va_list ap) __printf(3, 0);
 int hv_snprintf(char *buf, size_t size, const char *fmt, ...) __printf(3, 4);
@@ -64,11 +62,6 @@ static inline unsigned int popcount64(uint64_t v)
 	for (; v; v &= v - 1)
 		n++;
 	return n;
-}
-
-static inline bool is_pow2(uint64_t v)
-{
-	return v && !(v & (v - 1));
 }
 
 /* True when the result does not fit 64 bits; *out is then meaningless. */

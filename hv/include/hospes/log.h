@@ -10,8 +10,6 @@
 #ifndef HOSPES_LOG_H
 #define HOSPES_LOG_H
 
-#include <stdarg.h>
-
 #include "hospes/types.h"
 
 enum log_level {
@@ -25,7 +23,6 @@ enum log_level {
 
 /* One line, without the newline: it is added. Longer than 255 bytes is cut. */
 void log_printf(enum log_level level, const char *fmt, ...) __printf(2, 3);
-void log_vprintf(enum log_level level, const char *fmt, va_list ap) __printf(2, 0);
 
 #define log_err(...) log_printf(LOG_ERR, __VA_ARGS__)
 #define log_warn(...) log_printf(LOG_WARN, __VA_ARGS__)
@@ -41,9 +38,6 @@ void log_set_level(enum log_level level);
  * to the oldest text kept. Returns the number of bytes copied. Any context.
  */
 size_t log_read(uint64_t *pos, char *buf, size_t len);
-
-/* Drops what the ring holds. */
-void log_clear(void);
 
 /* From now on the lock is not waited for: the CPU that holds it may be dead. */
 void log_panic_mode(void);

@@ -57,6 +57,14 @@ _Static_assert(sizeof(struct page) == 16, "0.4 % of memory");
 extern struct page *frame_table;	/* indexed by mfn */
 extern uint64_t frame_table_size;	/* number of entries */
 
+/* Linked through next and prev; zeroed is empty. */
+struct page_list {
+	uint32_t first, last;	/* frame numbers, 0 = none */
+};
+
+void page_list_add(struct page_list *l, struct page *pg, bool front);
+void page_list_del(struct page_list *l, struct page *pg);
+
 /*
  * Start of day. @table has room for page_table_bytes(ram_end) and is zeroed
  * here; then each usable range is added once.

@@ -39,13 +39,13 @@ struct spinlock {
 #define SPINLOCK(lvl) { .level = (lvl) }
 
 #ifdef HOSPES_DEBUG
-void lock_check_acquire(unsigned int level);
+void lock_check_acquire(unsigned int level, bool equal_ok);
 void lock_check_release(unsigned int level);
 void lock_check_none(void);	/* panics when this CPU holds any */
 void lock_check_reset(void);	/* forgets what it holds: after a panic in a test */
 #else
-static inline void lock_check_acquire(unsigned int level) { (void)level; }
-static inline void lock_check_release(unsigned int level) { (void)level; }
+static inline void lock_check_acquire(unsigned int level, bool equal_ok) {}
+static inline void lock_check_release(unsigned int level) {}
 static inline void lock_check_none(void) {}
 static inline void lock_check_reset(void) {}
 #endif
@@ -68,7 +68,7 @@ static inline void spin_lock_raw(struct spinlock *l)
 
 static inline void spin_lock(struct spinlock *l)
 {
-	lock_check_acquire(l->level);
+	lock_check_acquire(l->level, false);
 	spin_lock_raw(l);
 }
 
@@ -110,7 +110,7 @@ static inline void rw_init(struct rwlock *l, enum lock_level level)
 
 static inline void read_lock(struct rwlock *l)
 {
-	lock_check_acquire(l->writers.level);
+	lock_check_acquire(l->writers.level, false);
 	for (;;) {
 		unsigned int old = atomic_fetch_add_explicit(&l->state, 1, memory_order_acquire);
 

@@ -29,7 +29,6 @@ typedef uint64_t gva_t;		/* guest virtual address; never dereferenced */
 #define INVALID_MFN MFN(~0ULL)
 
 static inline gfn_t gfn_add(gfn_t g, uint64_t n) { return GFN(g.v + n); }
-static inline mfn_t mfn_add(mfn_t m, uint64_t n) { return MFN(m.v + n); }
 static inline gfn_t gpa_to_gfn(gpa_t a) { return GFN(a >> PAGE_SHIFT); }
 static inline gpa_t gfn_to_gpa(gfn_t g) { return g.v << PAGE_SHIFT; }
 static inline mfn_t paddr_to_mfn(paddr_t a) { return MFN(a >> PAGE_SHIFT); }
