@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Ports nobody claims: all ones, at every size, by string instructions, and refused in user mode. */
+/* Ports nobody claims: all ones, at every size, by string instructions; refused in user mode. */
 #include "guest.h"
 
 const char guest_name[] = "portio";
