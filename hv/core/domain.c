@@ -22,6 +22,7 @@
 
 #define QUIESCE_NS 50000u	/* until a CPU that was kicked has left its guest */
 #define PAGES_NS 10000000u	/* until another domain lets go of a granted page */
+#define RESTART_NS 100000000u	/* until a CPU idles, or a guest has to give its time */
 
 static struct spinlock table_lock = SPINLOCK(LOCK_DOMLIST);
 static struct domain *table[MAX_DOMAINS];	/* table lock; readers of known slots need none */
@@ -33,26 +34,47 @@ static atomic_bool reaping;			/* somebody is the reaper now */
 
 /* --- Finding and holding ------------------------------------------------ */
 
-/* A reference unless it is dead already. */
-static bool get_unless_dead(struct domain *d)
+/* Hands @d, which is on no list, to the reaper. Any context. */
+static void reap(void *data)
 {
-	unsigned int refs = atomic_load_explicit(&d->refs, memory_order_relaxed);
+	struct domain *d = data;
 
+	d->reap_next = atomic_load(&reap_new);
+	while (!atomic_compare_exchange_weak(&reap_new, &d->reap_next, d))
+		;
+	softirq_raise(sched_idle_cpu(), SOFTIRQ_REAP);
+}
+
+void domain_put(struct domain *d)
+{
+	if (atomic_fetch_sub_explicit(&d->refs, 1, memory_order_acq_rel) == 1)
+		reap(d);
+}
+
+/* The domain there with a reference, unless it is dead already. */
+static struct domain *get_slot(uint32_t slot)
+{
+	unsigned int refs = 0;
+	struct domain *d;
+
+	spin_lock(&table_lock);
+	d = table[slot];
+	if (d)
+		refs = atomic_load_explicit(&d->refs, memory_order_relaxed);
 	while (refs && !atomic_compare_exchange_weak(&d->refs, &refs, refs + 1))
 		;
-	return refs;
+	spin_unlock(&table_lock);
+	return refs ? d : NULL;
 }
 
 struct domain *domain_get_by_id(domid_t id)
 {
-	struct domain *d;
+	struct domain *d = get_slot(id % MAX_DOMAINS);
 
-	spin_lock(&table_lock);
-	d = table[id % MAX_DOMAINS];
-	if (d && (d->id != id || !get_unless_dead(d)))
-		d = NULL;
-	spin_unlock(&table_lock);
-	return d;
+	if (!d || d->id == id)
+		return d;
+	domain_put(d);
+	return NULL;
 }
 
 struct domain *domain_get_target(struct vcpu *v, domid_t id)
@@ -65,16 +87,13 @@ struct domain *domain_get_target(struct vcpu *v, domid_t id)
 
 int domain_find_target(struct vcpu *v, domid_t id, struct domain **out)
 {
-	struct domain *d = domain_get_target(v, id);
-
-	if (!d)
+	*out = domain_get_target(v, id);
+	if (!*out)
 		return -XEN_ESRCH;
-	if (d != v->domain && !v->domain->privileged) {
-		domain_put(d);
-		return -XEN_EPERM;
-	}
-	*out = d;
-	return 0;
+	if (*out == v->domain || v->domain->privileged)
+		return 0;
+	domain_put(*out);
+	return -XEN_EPERM;
 }
 
 struct domain *domain_by_slot(uint32_t slot)
@@ -84,14 +103,9 @@ struct domain *domain_by_slot(uint32_t slot)
 
 void domain_for_each(void (*fn)(struct domain *d, void *data), void *data)
 {
-	for (unsigned int i = 0; i < MAX_DOMAINS; i++) {
-		struct domain *d;
+	for (uint32_t slot = 0; slot < MAX_DOMAINS; slot++) {
+		struct domain *d = get_slot(slot);
 
-		spin_lock(&table_lock);
-		d = table[i];
-		if (d && !get_unless_dead(d))
-			d = NULL;
-		spin_unlock(&table_lock);
 		if (!d)
 			continue;
 		fn(d, data);
@@ -99,108 +113,57 @@ void domain_for_each(void (*fn)(struct domain *d, void *data), void *data)
 	}
 }
 
-/* Hands @d, which is on no list, to the reaper. Any context. */
-static void reap(struct domain *d)
-{
-	struct domain *head = atomic_load(&reap_new);
-
-	do {
-		d->reap_next = head;
-	} while (!atomic_compare_exchange_weak(&reap_new, &head, d));
-	softirq_raise(sched_idle_cpu(), SOFTIRQ_REAP);
-}
-
-void domain_put(struct domain *d)
-{
-	if (atomic_fetch_sub_explicit(&d->refs, 1, memory_order_acq_rel) == 1)
-		reap(d);
-}
-
 /* --- Creation ----------------------------------------------------------- */
 
-static void memory_fini(struct domain *d)
+static int memory_init(struct domain *d, const struct domain_create *c)
 {
+	bool dummy = c->nr_vcpus > XEN_LEGACY_MAX_VCPUS;
+
+	d->shared = hv_alloc_pages(PAGE_ORDER_4K);
+	d->dummy_info = dummy ? hv_alloc_pages(PAGE_ORDER_4K) : NULL;
+	d->policy = hv_alloc(sizeof(*d->policy));
+	d->vcpus = hv_alloc(MAX_VCPUS * sizeof(d->vcpus[0]));
+	if (!d->shared || !d->policy || !d->vcpus || (dummy && !d->dummy_info))
+		return -XEN_ENOMEM;
+	policy_default(d->policy);
+	pvclock_update_wallclock(d);
+	return 0;
+}
+
+static int parts_init(struct domain *d, const struct domain_create *c)
+{
+	/* Page tables for everything in 4 KiB pages, and what a sparse layout adds. */
+	uint64_t tables = 256 + c->max_pages / 128;
+	int rc = memory_init(d, c);
+
+	if (!rc)
+		rc = p2m_init(d, (uint32_t)MIN(tables, UINT32_MAX));
+	if (!rc)
+		rc = gnttab_init(d, c->max_grant_frames, c->max_maptrack_frames,
+				 c->max_grant_version);
+	for (unsigned int i = 0; i < c->nr_vcpus && !rc; i++)
+		rc = vcpu_create(d, i);
+	return rc ? rc : evtchn_domain_init(d, c->max_evtchn_port);
+}
+
+/* Undoes as much of it as was done, and gives the place in the table back. */
+static void domain_free(struct domain *d)
+{
+	evtchn_domain_free(d);
+	for (unsigned int i = 0; d->vcpus && i < d->nr_vcpus && d->vcpus[i]; i++)
+		vcpu_destroy(d->vcpus[i]);
+	gnttab_destroy(d);
+	p2m_destroy(d);
 	if (d->shared)
 		hv_free_pages(d->shared, PAGE_ORDER_4K);
 	if (d->dummy_info)
 		hv_free_pages(d->dummy_info, PAGE_ORDER_4K);
 	hv_free(d->policy);
 	hv_free(d->vcpus);
-}
-
-static int memory_init(struct domain *d, const struct domain_create *c)
-{
-	d->shared = hv_alloc_pages(PAGE_ORDER_4K);
-	if (c->nr_vcpus > XEN_LEGACY_MAX_VCPUS)
-		d->dummy_info = hv_alloc_pages(PAGE_ORDER_4K);
-	d->policy = hv_alloc(sizeof(*d->policy));
-	d->vcpus = hv_alloc(MAX_VCPUS * sizeof(d->vcpus[0]));
-	if (!d->shared || !d->policy || !d->vcpus ||
-	    (c->nr_vcpus > XEN_LEGACY_MAX_VCPUS && !d->dummy_info)) {
-		memory_fini(d);
-		return -XEN_ENOMEM;
-	}
-	policy_default(d->policy);
-	pvclock_update_wallclock(d);
-	return 0;
-}
-
-/* Page tables for everything in 4 KiB pages, and what a sparse layout adds. */
-static int p2m_part_init(struct domain *d, const struct domain_create *c)
-{
-	uint64_t tables = 256 + c->max_pages / 128;
-
-	return p2m_init(d, (uint32_t)MIN(tables, UINT32_MAX));
-}
-
-static int grants_init(struct domain *d, const struct domain_create *c)
-{
-	return gnttab_init(d, c->max_grant_frames, c->max_maptrack_frames, c->max_grant_version);
-}
-
-static void vcpus_fini(struct domain *d)
-{
-	for (unsigned int i = 0; i < d->nr_vcpus && d->vcpus[i]; i++)
-		vcpu_destroy(d->vcpus[i]);
-}
-
-static int vcpus_init(struct domain *d, const struct domain_create *c)
-{
-	for (unsigned int i = 0; i < c->nr_vcpus; i++) {
-		int rc = vcpu_create(d, i);
-
-		if (rc) {
-			vcpus_fini(d);
-			return rc;
-		}
-	}
-	return 0;
-}
-
-static int events_init(struct domain *d, const struct domain_create *c)
-{
-	return evtchn_domain_init(d, c->max_evtchn_port);
-}
-
-/* In the order of creation; the end goes backwards. */
-static const struct {
-	int (*init)(struct domain *d, const struct domain_create *c);
-	void (*fini)(struct domain *d);
-} parts[] = {
-	{ memory_init, memory_fini },
-	{ p2m_part_init, p2m_destroy },
-	{ grants_init, gnttab_destroy },
-	{ vcpus_init, vcpus_fini },
-	{ events_init, evtchn_domain_free },
-};
-
-/* Undoes the first @nr parts. */
-static void parts_fini(struct domain *d, unsigned int nr)
-{
-	while (nr-- > 0) {
-		if (parts[nr].fini)
-			parts[nr].fini(d);
-	}
+	spin_lock(&table_lock);
+	table[d->slot] = NULL;
+	spin_unlock(&table_lock);
+	hv_free(d);
 }
 
 /* An id nobody has; those of the dead come back only when all others were used. */
@@ -234,22 +197,9 @@ static int table_insert(struct domain *d, domid_t id)
 	return rc;
 }
 
-static void table_remove(struct domain *d)
-{
-	spin_lock(&table_lock);
-	table[d->slot] = NULL;
-	spin_unlock(&table_lock);
-}
-
-static void look_again(void *data)
-{
-	reap(data);
-}
-
 int domain_create(const struct domain_create *c, struct domain **out)
 {
 	struct domain *d;
-	unsigned int i;
 	int rc;
 
 	if (!c->nr_vcpus || c->nr_vcpus > MAX_VCPUS ||
@@ -259,8 +209,10 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	if (!d)
 		return -XEN_ENOMEM;
 	rc = table_insert(d, c->id);
-	if (rc)
-		goto err_alloc;
+	if (rc) {
+		hv_free(d);
+		return rc;
+	}
 	strlcpy(d->name, c->name, sizeof(d->name));
 	d->privileged = c->privileged;
 	d->max_pages = c->max_pages;
@@ -268,23 +220,16 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	d->pause_count = 1;
 	d->sched.weight = SCHED_WEIGHT_DEFAULT;
 	spin_init(&d->lock, LOCK_DOMAIN);
-	timer_init(&d->reap_timer, look_again, d);
+	timer_init(&d->reap_timer, reap, d);
 	domain_watchdogs_init(d);
-	for (i = 0; i < ARRAY_SIZE(parts); i++) {
-		rc = parts[i].init(d, c);
-		if (rc)
-			goto err_parts;
+	rc = parts_init(d, c);
+	if (rc) {
+		domain_free(d);
+		return rc;
 	}
 	atomic_store(&d->refs, 1);
 	*out = d;
 	return 0;
-
-err_parts:
-	parts_fini(d, i);
-	table_remove(d);
-err_alloc:
-	hv_free(d);
-	return rc;
 }
 
 /* --- Pausing, shutdown -------------------------------------------------- */
@@ -318,17 +263,9 @@ void domain_unpause(struct domain *d)
 /* What becomes of a static guest that ended with @code. */
 static enum guest_on_crash fate(const struct domain *d, uint8_t code)
 {
-	switch (code) {
-	case SHUTDOWN_poweroff:
-		return ON_CRASH_DESTROY;
-	case SHUTDOWN_reboot:
-	case SHUTDOWN_soft_reset:
-		return ON_CRASH_RESTART;
-	case SHUTDOWN_suspend:
-		return ON_CRASH_PRESERVE;
-	default:
-		return d->config->on_crash;
-	}
+	return code == SHUTDOWN_poweroff ? ON_CRASH_DESTROY :
+	       code == SHUTDOWN_reboot || code == SHUTDOWN_soft_reset ? ON_CRASH_RESTART :
+	       code == SHUTDOWN_suspend ? ON_CRASH_PRESERVE : d->config->on_crash;
 }
 
 void domain_shutdown(struct domain *d, uint8_t code)
@@ -422,19 +359,6 @@ static const struct {
 	{ pages_gone, PAGES_NS },
 };
 
-/* Nobody refers to it: frees it, and says which guest is gone. */
-static const struct guest_config *release(struct domain *d, bool *again)
-{
-	const struct guest_config *config = d->config;
-
-	*again = d->restart;
-	timer_kill(&d->reap_timer);
-	parts_fini(d, ARRAY_SIZE(parts));
-	table_remove(d);
-	hv_free(d);
-	return config;
-}
-
 /* One piece of @d's end. True: it stays with us. */
 static bool teardown_step(struct domain *d)
 {
@@ -447,16 +371,34 @@ static bool teardown_step(struct domain *d)
 	}
 	if (++d->reap_stage < ARRAY_SIZE(teardown))
 		return true;
+	d->restart_by = port_time_ns() + RESTART_NS;
 	atomic_store(&d->life, DOMAIN_DEAD);
 	domain_put(d);
 	return false;
 }
 
+/* Nobody refers to @d any more. */
+static void release(struct domain *d)
+{
+	const struct guest_config *config = d->config;
+	bool again = d->restart;
+
+	timer_kill(&d->reap_timer);
+	domain_free(d);
+	if (config)
+		builder_domain_gone(config, again);
+}
+
+/* To build a guest again takes a while: is there a better moment than this guest's slice? */
+static bool release_later(const struct domain *d)
+{
+	return d->restart && current_vcpu() && port_time_ns() < d->restart_by;
+}
+
 bool domain_reap_step(void)
 {
-	const struct guest_config *gone = NULL;
-	bool again = false, more;
-	struct domain *d;
+	struct domain *d, *dead = NULL;
+	bool more;
 
 	if (!atomic_load_explicit(&reap_new, memory_order_relaxed) && !read_once(reap_list))
 		return false;
@@ -464,18 +406,19 @@ bool domain_reap_step(void)
 		return false;
 	d = reap_list ? reap_list : atomic_exchange(&reap_new, NULL);
 	if (d) {
+		bool gone = !atomic_load_explicit(&d->refs, memory_order_acquire);
 		struct domain *rest = d->reap_next;
 
-		if (!atomic_load_explicit(&d->refs, memory_order_acquire))
-			gone = release(d, &again);
-		else if (teardown_step(d))
+		if (gone ? release_later(d) : teardown_step(d))
 			rest = d;
+		else if (gone)
+			dead = d;
 		write_once(reap_list, rest);
 	}
 	more = reap_list;
 	/* Who hands over something now sees that we are done, or we see it. */
 	atomic_store(&reaping, false);
-	if (gone)
-		builder_domain_gone(gone, again);
+	if (dead)
+		release(dead);
 	return more || atomic_load(&reap_new);
 }

@@ -35,8 +35,10 @@ static void run_softirqs(struct pcpu *p)
 		console_poll();
 	if (pending & (1u << SOFTIRQ_NMI_DUMP))
 		dump(p);
-	if (pending & (1u << SOFTIRQ_REAP) && domain_reap_step())
-		softirq_raise(p->cpu_id, SOFTIRQ_REAP);
+	/* An idle CPU has time for it. */
+	if (pending & (1u << SOFTIRQ_REAP) &&
+	    (sched_idle_cpu() != p->cpu_id || domain_reap_step()))
+		softirq_raise(sched_idle_cpu(), SOFTIRQ_REAP);
 	if (pending & (1u << SOFTIRQ_SCHEDULE))
 		(void)schedule(p);
 }

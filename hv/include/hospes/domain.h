@@ -15,6 +15,7 @@
 #include "hospes/cpu.h"
 #include "hospes/evtchn.h"
 #include "hospes/guest_access.h"
+#include "hospes/lib.h"
 #include "hospes/p2m.h"
 #include "hospes/pcpu.h"
 #include "hospes/policy.h"
@@ -50,6 +51,8 @@ struct vcpu {
 	struct domain *domain;		/* borrowed: lives longer */
 	unsigned int id;
 	bool initialised;		/* has a context to run */
+	uint8_t upcall_vector;		/* event upcalls come by the local APIC; 0 = they do not */
+	_Atomic uint8_t callback_vector; /* or past it, as long as one is pending; 0 = not so */
 
 	atomic_uint pause_flags;	/* PAUSE_*, any CPU */
 	unsigned int pause_count;	/* domain lock */
@@ -65,7 +68,6 @@ struct vcpu {
 	struct vcpu_info *info;		/* never NULL; pinned by info_pin or shared page */
 	struct guest_pin info_pin;
 	struct evtchn_vcpu evtchn;
-	uint8_t upcall_vector;		/* 0 = none */
 	uint32_t poll_port;		/* while PAUSE_POLL: one port, or ~0 for several */
 
 	struct vcpu_runstate_info runstate;	/* scheduler lock of sched.cpu */
@@ -134,6 +136,7 @@ struct domain {
 	const struct guest_config *config;	/* borrowed: to restart it */
 
 	uint8_t reap_stage;		/* how far the teardown is; reaper */
+	uint64_t restart_by;		/* ns: until then it waits for an idle CPU; reaper */
 	struct domain *reap_next;	/* reaper's list */
 	struct timer reap_timer;	/* looks again when others still use its pages */
 };
@@ -226,8 +229,8 @@ static inline bool vcpu_runnable(const struct vcpu *v)
 }
 
 /*
- * Something for @v to see: wakes it if blocked or polling, kicks it if it runs
- * elsewhere. The caller made it visible with a full barrier, such as an atomic
+ * Something for @v to see: wakes it if blocked with work to do, or polling;
+ * kicks it if it runs elsewhere. The caller made it visible with a full barrier, such as an atomic
  * read-modify-write.
  */
 void vcpu_notify(struct vcpu *v);
@@ -241,8 +244,16 @@ void vcpu_halt(struct vcpu *v);
 /* Offline until VCPUOP_up or INIT; the last one to go powers the domain off. */
 void vcpu_down(struct vcpu *v);
 
-/* Is an event or interrupt waiting that ends a block? */
+/* Is an event or interrupt waiting that ends a block? @v is the current one, or blocked. */
 bool vcpu_has_work(struct vcpu *v);
+
+/* The vector of a pending upcall that comes past the local APIC, whatever its TPR; or 0. */
+static inline uint8_t vcpu_callback(const struct vcpu *v)
+{
+	uint8_t vector = atomic_load_explicit(&v->callback_vector, memory_order_relaxed);
+
+	return unlikely(vector) && read_once(v->info->evtchn_upcall_pending) ? vector : 0;
+}
 
 /* evtchn -> 0-to-1 edge of upcall_pending: interrupt it in. */
 void vcpu_mark_upcall(struct vcpu *v);
