@@ -9,6 +9,8 @@
 #include "hospes/lib.h"
 
 #define VECTOR_MIN 0x10u		/* below are exceptions */
+#define CALLBACK_TYPE 56		/* bits of HVM_PARAM_CALLBACK_IRQ */
+#define CALLBACK_VECTOR 2u		/* the type that means something without a PIC */
 
 /* --- Parameters ----------------------------------------------------------- */
 
@@ -61,6 +63,20 @@ static int param_set(const struct param_rule *rule, uint64_t *param, uint64_t va
 	return 0;
 }
 
+/* How upcalls get to vCPUs that have no vector of their own. Domain lock held. */
+static void set_callback(struct domain *d, uint64_t value)
+{
+	bool valid = value >> CALLBACK_TYPE == CALLBACK_VECTOR && (uint8_t)value >= VECTOR_MIN;
+
+	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
+		struct vcpu *v = d->vcpus[i];
+
+		atomic_store(&v->callback_vector, valid && !read_once(v->upcall_vector) ?
+			     (uint8_t)value : 0);
+		vcpu_notify(v);		/* of what was raised before there was a vector */
+	}
+}
+
 /* Get and set. */
 int64_t hvmop_param(struct vcpu *v, struct hypercall *hc, void *arg)
 {
@@ -87,6 +103,8 @@ int64_t hvmop_param(struct vcpu *v, struct hypercall *hc, void *arg)
 		rc = param_set(rule, &d->params[i], p->value);
 	else
 		p->value = d->params[i];
+	if (set && !rc && i == HVM_PARAM_CALLBACK_IRQ)
+		set_callback(d, p->value);
 	spin_unlock(&d->lock);
 	domain_put(d);
 	return rc;
@@ -103,7 +121,10 @@ int64_t hvmop_set_evtchn_upcall_vector(struct vcpu *v, struct hypercall *hc, voi
 		return -XEN_EINVAL;
 	if (!t)
 		return -XEN_ENOENT;
+	spin_lock(&t->domain->lock);
 	write_once(t->upcall_vector, u->vector);
+	atomic_store(&t->callback_vector, 0);
+	spin_unlock(&t->domain->lock);
 	/* What was raised before there was a vector. */
 	if (read_once(t->info->evtchn_upcall_pending))
 		vcpu_mark_upcall(t);

@@ -41,15 +41,20 @@ void vcpu_pause_clear(struct vcpu *v, unsigned int flag)
 
 void vcpu_notify(struct vcpu *v)
 {
-	if (unlikely(atomic_load(&v->pause_flags) & PAUSE_WAITING))
-		vcpu_pause_clear(v, PAUSE_WAITING);
-	else if (atomic_load(&v->sched.running) && v != current_vcpu())
+	unsigned int flags = atomic_load(&v->pause_flags);
+
+	if (unlikely(flags & PAUSE_WAITING)) {
+		/* HLT does not end with an interrupt that the TPR holds back. */
+		if (flags & PAUSE_POLL || vcpu_has_work(v))
+			vcpu_pause_clear(v, PAUSE_WAITING);
+	} else if (atomic_load(&v->sched.running) && v != current_vcpu()) {
 		port_kick(read_once(v->sched.cpu));
+	}
 }
 
 bool vcpu_has_work(struct vcpu *v)
 {
-	return atomic_load(&v->nmi_pending) || vlapic_pending(v) >= 0;
+	return atomic_load(&v->nmi_pending) || vcpu_callback(v) || vlapic_pending(v) >= 0;
 }
 
 /*
@@ -136,19 +141,16 @@ void vcpu_sipi(struct vcpu *v, uint8_t vector)
 /* What INIT leaves of the system registers, and a start-up IPI makes of CS. */
 static void reset_system(struct guest_system *s, uint8_t vector)
 {
-	const struct guest_segment data = { .attr = SEG_DATA, .limit = 0xffff };
-
 	for (unsigned int i = 0; i < SEG_COUNT; i++)
-		s->seg[i] = data;
+		s->seg[i] = (struct guest_segment){ .attr = SEG_DATA, .limit = 0xffff };
 	s->seg[SEG_CS].attr = SEG_CODE;
 	s->seg[SEG_CS].sel = (uint16_t)(vector << 8);
 	s->seg[SEG_CS].base = (uint64_t)vector << 12;
 	s->seg[SEG_LDTR].attr = SEG_SYS_LDT;
 	s->seg[SEG_TR].attr = SEG_SYS_TSS;
-	s->gdt_base = s->idt_base = 0;
+	s->gdt_base = s->idt_base = s->cr2 = s->cr3 = s->cr4 = s->efer = 0;
 	s->gdt_limit = s->idt_limit = 0xffff;
 	s->cr0 = CR0_RESET;
-	s->cr2 = s->cr3 = s->cr4 = s->efer = 0;
 	s->dr6 = DR6_RESET;
 	s->dr7 = DR7_RESET;
 	s->cpl = 0;

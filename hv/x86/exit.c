@@ -521,6 +521,7 @@ static unsigned int held_by_tpr(struct vcpu *v)
 
 static void prepare_events(struct vcpu *v)
 {
+	uint8_t callback = vcpu_callback(v);
 	unsigned int prio;
 	int vector;
 
@@ -528,13 +529,14 @@ static void prepare_events(struct vcpu *v)
 		atomic_store(&v->nmi_pending, false);
 		cpu->inject(v, EVENT_NMI, 2, false, 0);
 	}
-	vector = vlapic_pending(v);
+	vector = callback ? callback : vlapic_pending(v);
 	if (vector >= 0 && cpu->can_interrupt(v)) {
-		vlapic_accept(v, (uint8_t)vector);
+		if (!callback)
+			vlapic_accept(v, (uint8_t)vector);
 		cpu->inject(v, EVENT_INTR, (uint8_t)vector, false, 0);
 		return;
 	}
-	prio = vector >= 0 ? (unsigned int)vector >> 4 : held_by_tpr(v);
+	prio = callback ? 15 : vector >= 0 ? (unsigned int)vector >> 4 : held_by_tpr(v);
 	if (prio)
 		cpu->irq_window(v, prio);
 }
@@ -542,6 +544,7 @@ static void prepare_events(struct vcpu *v)
 void exit_prepare(struct vcpu *v)
 {
 	if (unlikely(atomic_load_explicit(&v->lapic.irr_pending, memory_order_acquire) ||
-		     atomic_load_explicit(&v->nmi_pending, memory_order_acquire)))
+		     atomic_load_explicit(&v->nmi_pending, memory_order_acquire) ||
+		     vcpu_callback(v)))
 		prepare_events(v);
 }

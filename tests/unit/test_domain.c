@@ -265,6 +265,7 @@ static void test_pause(void **state)
 	assert_false(d->vcpus[0]->sched.loaded);
 	domain_pause(d);
 	domain_unpause(d);
+	atomic_store(&d->vcpus[0]->nmi_pending, true);
 	vcpu_notify(d->vcpus[0]);
 	settle();
 	assert_false(d->vcpus[0]->sched.running);
@@ -302,6 +303,49 @@ static void end(uint8_t code, uint8_t on_crash, bool dies, bool restarts)
 		settle_for(1000000);
 		assert_int_equal(again_count - again_before, 0);
 	}
+}
+
+/* A millisecond of two CPUs, the first of which has the reaper's work to do. */
+static void millisecond(void)
+{
+	for (unsigned int i = 0; i < 2; i++) {
+		test_set_cpu(i);
+		atomic_store(&pcpus[i]->softirqs, 0);
+		timer_run(&pcpus[i]->timers);
+		schedule(pcpus[i]);
+	}
+	test_set_cpu(0);
+	domain_reap_step();
+	test_advance_ns(1000000);
+}
+
+/* With no CPU idle another guest's slice has to do, but only after a while. */
+static void test_restart_waits(void **state)
+{
+	struct guest_config config = { .name = "g" };
+	struct domain *busy = make_running(2);
+
+	(void)state;
+	for (unsigned int round = 1; round <= 2; round++) {
+		struct domain *d = make_running(1);
+		unsigned int ms;
+
+		d->config = &config;
+		settle();
+		domain_shutdown(d, SHUTDOWN_reboot);
+		for (ms = 0; ms < 300 && again_count < round; ms++) {
+			if (round == 2 && ms == 40)
+				vcpu_pause_set(pcpus[0]->current, PAUSE_BLOCKED);
+			millisecond();
+		}
+		assert_int_equal(again_count, round);
+		if (round == 1)
+			assert_in_range(ms, 100, 200);
+		else
+			assert_int_equal(ms, 41);
+	}
+	domain_destroy(busy);
+	settle_for(1000000);
 }
 
 static void test_shutdown(void **state)
@@ -346,9 +390,16 @@ static void test_block(void **state)
 	settle();
 	assert_int_equal(atomic_load(&v->pause_flags), PAUSE_BLOCKED);
 	assert_false(v->sched.running);
-	vcpu_notify(v);
+	vcpu_notify(v);			/* of nothing */
+	assert_true(vlapic_write(v, APIC_SVR << 4, 0x1ff));
+	assert_true(vlapic_write(v, APIC_TPR << 4, 0x80));
+	vlapic_request(v, 0x81);	/* the TPR holds it back */
+	settle();
+	assert_int_equal(atomic_load(&v->pause_flags), PAUSE_BLOCKED);
+	vlapic_request(v, 0x91);
 	settle();
 	assert_true(v->sched.running);
+	vlapic_reset(v);
 	(void)test_take_kick(v->sched.cpu);
 	test_set_cpu(w->sched.cpu);
 	vcpu_mark_upcall(v);		/* has no vector: a kick */
@@ -490,6 +541,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_references, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_outlives, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pause, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restart_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shutdown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_block, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_up, setup, teardown),

@@ -572,6 +572,35 @@ static void test_cr8_write(void **state)
 	assert_int_equal(t->nr_injected, 0);
 }
 
+/* An upcall past the local APIC: as long as it is pending, whatever the TPR says. */
+static void test_prepare_callback(void **state)
+{
+	enable_apic();
+	vlapic_set_cr8(v, 8);
+	vlapic_request(v, 0x62);
+	atomic_store(&v->callback_vector, 0x30);
+	exit_prepare(v);
+	assert_int_equal(t->nr_injected, 0);
+	v->info->evtchn_upcall_pending = 1;
+	t->can_interrupt = false;
+	exit_prepare(v);
+	assert_int_equal(t->nr_injected, 0);
+	assert_int_equal(t->irq_window, 15);
+	t->can_interrupt = true;
+	for (unsigned int i = 1; i <= 2; i++) {
+		exit_prepare(v);
+		assert_int_equal(last_event()->type, EVENT_INTR);
+		assert_int_equal(last_event()->vector, 0x30);
+		assert_int_equal(t->nr_injected, i);
+		assert_int_equal(atomic_load(&v->lapic.isr[0]), 0);	/* no EOI needed */
+		t->event_pending = false;
+	}
+	v->info->evtchn_upcall_pending = 0;
+	vlapic_set_cr8(v, 0);
+	exit_prepare(v);
+	assert_int_equal(last_event()->vector, 0x62);
+}
+
 static void test_prepare_nmi(void **state)
 {
 	enable_apic();
@@ -602,7 +631,7 @@ int main(void)
 		T(test_mapped_meanwhile), T(test_read_only), T(test_apic_page), T(test_page_faults),
 		T(test_fault_in_delivery), T(test_triple_fault), T(test_crashes),
 		T(test_single_step), T(test_prepare_interrupt), T(test_prepare_held_by_tpr),
-		T(test_cr8_write), T(test_prepare_nmi),
+		T(test_cr8_write), T(test_prepare_callback), T(test_prepare_nmi),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -477,6 +477,7 @@ static void block_and_yield(void **state)
 	assert_true(vcpu_runnable(v));
 	assert_int_equal(hcall(v, SCHED, SCHEDOP_block, 0, 0), 0);
 	assert_int_equal(atomic_load(&v->pause_flags), PAUSE_BLOCKED);
+	atomic_store(&v->nmi_pending, true);
 	vcpu_notify(v);
 	assert_true(vcpu_runnable(v));
 }
@@ -659,6 +660,38 @@ static void upcall_vector(void **state)
 	assert_int_equal(v->lapic.irr[3], 1ULL << (0xf3 - 192));
 }
 
+/* Upcalls by parameter: at all vCPUs but those that have a vector of their own. */
+static void callback_vector(void **state)
+{
+	uint64_t value = 2ULL << 56 | 0xf3, gsi = 1, low = 2ULL << 56 | 0xf, pci = 1ULL << 56 | 0xf3;
+
+	v->info->evtchn_upcall_pending = 1;
+	v->regs.rflags |= 0x200;
+	assert_int_equal(hcall(v, SCHED, SCHEDOP_block, 0, 0), 0);
+	assert_false(vcpu_runnable(v));		/* nothing tells it */
+	assert_int_equal(param(other, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &value), 0);
+	assert_int_equal(vcpu_callback(v), 0xf3);
+	assert_true(vcpu_runnable(v));
+	assert_int_equal(vcpu_callback(other), 0);
+	other->info->evtchn_upcall_pending = 1;
+	assert_int_equal(vcpu_callback(other), 0xf3);
+	assert_int_equal(set_vector(1, 0xf4), 0);
+	assert_int_equal(vcpu_callback(other), 0);
+	assert_int_equal(param(v, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &value), 0);
+	assert_int_equal(vcpu_callback(other), 0);
+	v->info->evtchn_upcall_pending = 0;
+	assert_int_equal(vcpu_callback(v), 0);
+	v->info->evtchn_upcall_pending = 1;
+	assert_int_equal(param(v, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &pci), 0);
+	assert_int_equal(vcpu_callback(v), 0);
+	assert_int_equal(param(v, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &value), 0);
+	assert_int_equal(param(v, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &low), 0);
+	assert_int_equal(vcpu_callback(v), 0);
+	assert_int_equal(param(v, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &value), 0);
+	assert_int_equal(param(v, true, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, &gsi), 0);
+	assert_int_equal(vcpu_callback(v), 0);
+}
+
 static int64_t mem_type(domid_t dom, uint64_t gfn)
 {
 	const struct xen_hvm_get_mem_type *m = guest_mem(d, PTR);
@@ -732,7 +765,7 @@ int main(void)
 		T(singleshot), T(set_timer), T(periodic), T(vcpu_info_moves), T(poll_rules),
 		T(poll_ends), T(block_and_yield), T(shutdown_codes), T(remote_shutdown),
 		T(watchdogs), T(pin_override), T(params_of_a_guest), T(params_keep_values),
-		T(params_check_values), T(upcall_vector), T(memory_types), T(hvm_rest), T(assist),
+		T(params_check_values), T(upcall_vector), T(callback_vector), T(memory_types), T(hvm_rest), T(assist),
 		T(console),
 	};
 
