@@ -350,8 +350,6 @@ static void run_emulation(struct vcpu *v, enum insn_mode mode, const struct insn
 		cpu->inject(v, EVENT_EXCEPTION, e.vector, e.has_error, e.error);
 		break;
 	case EMUL_UNHANDLED:
-		log_debug("d%u v%u: instruction at %lx (opcode %x, map %u) is not emulated",
-			  v->domain->id, v->id, v->regs.rip, in->opcode, in->map);
 		raise_ud(v);
 		break;
 	}
@@ -370,10 +368,13 @@ static bool decode_here(struct vcpu *v, const struct vm_exit *exit, enum insn_mo
 		rc = insn_decode(exit->npf.insn, INSN_MAX_LEN, *mode, in);
 	else
 		rc = insn_decode(buf, fetch(v, ip, buf), *mode, in);
-	if (rc == -XEN_E2BIG)
+	if (rc == -XEN_E2BIG) {
 		raise_gp(v);
-	else if (rc == -XEN_EOPNOTSUPP)
+	} else if (rc == -XEN_EOPNOTSUPP && exit->kind == EXIT_NPF) {
+		log_debug("d%u v%u: instruction at %lx (opcode %x) is not emulated",
+			  v->domain->id, v->id, v->regs.rip, in->opcode);
 		raise_ud(v);
+	}
 	return !rc;
 }
 

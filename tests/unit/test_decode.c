@@ -38,7 +38,7 @@ static size_t put_hex(uint8_t *out, const char *hex)
 
 static void test_lengths(void **state)
 {
-	unsigned int compared = 0, failed = 0;
+	unsigned int compared = 0, known = 0, failed = 0;
 
 	(void)state;
 	for (size_t r = 0; r < ARRAY_SIZE(length_rows); r++) {
@@ -60,7 +60,8 @@ static void test_lengths(void **state)
 			put_hex(bytes + n + 1, row->after);
 			rc = insn_decode(bytes, sizeof(bytes), mode_of(row->mode), &in);
 			compared++;
-			if (!rc && in.len == want)
+			known += !rc;
+			if (rc == -XEN_EOPNOTSUPP || (!rc && in.len == want))
 				continue;
 			print_error("mode %d: %s %02x %s: rc %d length %u, objdump says %u\n",
 				    row->mode, row->before, op, row->after, rc, in.len, want);
@@ -68,7 +69,7 @@ static void test_lengths(void **state)
 		}
 	}
 	assert_int_equal(failed, 0);
-	assert_true(compared > 30000);
+	assert_true(compared > 30000 && known > 9000);
 }
 
 /* A short input asks for more at every cut, whatever lies behind the cut. */
@@ -113,15 +114,15 @@ static void test_errors(void **state)
 	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_64, &in), -XEN_E2BIG);
 	assert_int_equal(insn_decode(bytes, 15, INSN_MODE_64, &in), -XEN_E2BIG);
 	assert_int_equal(insn_decode(bytes, 14, INSN_MODE_64, &in), -XEN_EFAULT);
-	bytes[14] = 0x90;
+	bytes[14] = 0xf4;
 	assert_int_equal(insn_decode(bytes, 15, INSN_MODE_64, &in), 0);
 	assert_int_equal(in.len, 15);
-	bytes[14] = 0xb0;
+	bytes[14] = 0xa8;
 	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_64, &in), -XEN_E2BIG);
-	put_hex(bytes, "060f04ff");
-	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_64, &in), -XEN_EOPNOTSUPP);
-	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_32, &in), 0);
-	assert_int_equal(insn_decode(bytes + 1, 15, INSN_MODE_64, &in), -XEN_EOPNOTSUPP);
+	put_hex(bytes, "63000f04ff");
+	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_64, &in), 0);
+	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_32, &in), -XEN_EOPNOTSUPP);
+	assert_int_equal(insn_decode(bytes + 2, 14, INSN_MODE_64, &in), -XEN_EOPNOTSUPP);
 	put_hex(bytes, "ffff");
 	assert_int_equal(insn_decode(bytes, 16, INSN_MODE_32, &in), -XEN_EOPNOTSUPP);
 }
@@ -163,11 +164,15 @@ static void test_exits(void **state)
 			int fast = exits[i].fast ? (int)n : 0;
 			struct insn in;
 
+			if (op == INSN_OTHER) {
+				assert_int_equal(insn_decode(bytes, n, mode, &in), -XEN_EOPNOTSUPP);
+				continue;
+			}
 			assert_int_equal(insn_decode(bytes, n, mode, &in), 0);
 			assert_int_equal(in.len, n);
 			assert_int_equal(in.op, op);
 			assert_int_equal(insn_decode(bytes, n - 1, mode, &in), -XEN_EFAULT);
-			if (op == INSN_OTHER || op >= INSN_FIXED_COUNT)
+			if (op >= INSN_FIXED_COUNT)
 				continue;
 			assert_int_equal(insn_length_fast(bytes, 15, op), fast);
 			assert_int_equal(insn_length_fast(bytes, 3, op), 0);

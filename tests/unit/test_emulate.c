@@ -568,8 +568,7 @@ static void test_ports(void **state)
 static void test_not_known(void **state)
 {
 	static const uint8_t others[][16] = {
-		{ 0x0f, 0xa2 }, { 0x0f, 0x11, 0x03 }, { 0xff, 0x33 }, { 0xd9, 0x03 },
-		{ 0xc1, 0x23, 1 } };
+		{ 0x0f, 0xa2 }, { 0xf4 }, { 0x0f, 0x01, 0xd9 }, { 0x0f, 0x22, 0xc0 } };
 	struct space s = flat_space();
 	struct guest_regs regs = { .rip = 0x100 }, before = regs;
 	struct emul e;

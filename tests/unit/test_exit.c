@@ -309,6 +309,7 @@ static void test_string_ports(void **state)
 	assert_int_equal(mem[200], 0);
 	at("\x90\x90", 2, io);		/* something else now */
 	assert_int_equal(v->regs.rip, IP);
+	assert_int_equal(t->nr_injected, 0);
 	/* OUTS to the debug port. */
 	assert_int_equal(console_attach(d, GFN(16)), 0);
 	memcpy(mem, "outs\n", 5);

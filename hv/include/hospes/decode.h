@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * x86 instruction decoder: lengths of everything, operands of what is emulated.
+ * x86 instruction decoder for what is emulated and what exits without a length.
  *
  * The bytes come from the guest and are hostile. No function here keeps state,
  * takes a lock or touches memory other than its arguments; all may be called
@@ -19,7 +19,7 @@
 enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 };
 
 enum insn_op {
-	INSN_OTHER = 0,		/* the length is right, nobody here needs the operation */
+	INSN_OTHER = 0,		/* nothing to do with here; not decoded */
 	/* exactly one encoding without prefixes: insn_length_fast() knows them */
 	INSN_CPUID, INSN_RDMSR, INSN_WRMSR, INSN_VMMCALL, INSN_HLT, INSN_PAUSE, INSN_XSETBV,
 	INSN_INVD, INSN_WBINVD, INSN_ICEBP,
@@ -33,23 +33,20 @@ enum insn_op {
 	INSN_OP_COUNT,
 };
 
-enum insn_map { INSN_MAP_LEGACY, INSN_MAP_0F, INSN_MAP_0F38, INSN_MAP_0F3A, INSN_MAP_OTHER };
-
 enum insn_operand { OPD_NONE, OPD_RM, OPD_REG, OPD_ACC, OPD_IMM };
 
 struct insn {
 	uint8_t len;
 	uint8_t op;		/* enum insn_op */
-	uint8_t map;		/* enum insn_map */
-	uint8_t opcode;
+	uint16_t opcode;	/* with 0x0f or 0x38 above it for those maps */
 	uint8_t op_bytes;	/* operand size: 1, 2, 4 or 8 */
 	uint8_t src_bytes;	/* of the source operand: smaller for MOVZX and MOVSX */
 	uint8_t addr_bytes;	/* 2, 4 or 8 */
 	uint8_t dst, src;	/* enum insn_operand */
 	uint8_t rep;		/* 0, 0xf2 or 0xf3: the last one seen */
-	uint8_t rex;		/* 0 or 0x40..0x4f; from VEX and its like too */
+	uint8_t rex;		/* 0 or 0x40..0x4f */
 	uint8_t seg;		/* enum guest_seg of the memory operand, overrides applied */
-	bool opsize, lock, vex;	/* prefix seen; vex: VEX, EVEX or XOP */
+	bool opsize, lock;	/* prefix seen */
 	bool is_mem;		/* OPD_RM is in memory at base + (index << scale) + disp */
 	bool rip_relative;	/* add the address of the next instruction */
 	uint8_t modrm, reg, rm;	/* reg and rm extended by REX; rm only if !is_mem */
@@ -63,7 +60,7 @@ struct insn {
  * Decode one instruction out of avail bytes of guest input.
  * Returns 0 and fills *out; -XEN_EFAULT: it goes on past avail, come again with
  * more; -XEN_E2BIG: longer than 15 bytes (the CPU raises #GP); -XEN_EOPNOTSUPP:
- * no such instruction (#UD). On an error *out holds nothing useful.
+ * not one that is known here. On an error only out->opcode may be of use.
  */
 int __must_check insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode,
 			     struct insn *out);
