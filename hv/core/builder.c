@@ -290,7 +290,7 @@ static int load_info(struct build *b)
 		p->memmap[i].size = d->e820[i].size;
 		p->memmap[i].type = d->e820[i].type;
 	}
-	strlcpy(p->cmdline, b->config->args, sizeof(p->cmdline));
+	hv_snprintf(p->cmdline, sizeof(p->cmdline), "%s", b->config->args);
 	return guest_phys_write(d, b->at_info, p, sizeof(*p));
 }
 

@@ -213,7 +213,7 @@ int domain_create(const struct domain_create *c, struct domain **out)
 		hv_free(d);
 		return rc;
 	}
-	strlcpy(d->name, c->name, sizeof(d->name));
+	hv_snprintf(d->name, sizeof(d->name), "%s", c->name);
 	d->privileged = c->privileged;
 	d->max_pages = c->max_pages;
 	d->nr_vcpus = c->nr_vcpus;

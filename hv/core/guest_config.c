@@ -164,8 +164,8 @@ static unsigned int config_args(struct guest_config *cfg, const struct boot_info
 {
 	if (*cfg->args || cfg->kernel_module < 0)
 		return 0;
-	if (strlcpy(cfg->args, module_args(&info->modules[cfg->kernel_module]),
-		    sizeof(cfg->args)) < sizeof(cfg->args))
+	if (hv_snprintf(cfg->args, sizeof(cfg->args), "%s",
+			module_args(&info->modules[cfg->kernel_module])) < GUEST_ARGS_SIZE)
 		return 0;
 	log_err("guest %s: the arguments of module %d are longer than %d characters: shorten them",
 		cfg->name, (int)cfg->kernel_module, GUEST_ARGS_SIZE - 1);

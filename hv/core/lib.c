@@ -6,19 +6,6 @@
 
 #include "hospes/abi.h"
 
-size_t strlcpy(char *dst, const char *src, size_t size)
-{
-	size_t len = strlen(src);
-
-	if (size) {
-		size_t n = MIN(len, size - 1);
-
-		memcpy(dst, src, n);
-		dst[n] = '\0';
-	}
-	return len;
-}
-
 /* The value of a digit in the given base, or -1. */
 static int digit_value(char c, unsigned int base)
 {

@@ -275,13 +275,18 @@ void p2m_destroy(struct domain *d)
 	p->root = p->spare = NULL;
 }
 
+static bool holds_reference(enum p2m_type type)
+{
+	return type == P2M_RAM || type == P2M_RAM_RO || type == P2M_FOREIGN;
+}
+
 void p2m_put_entry(struct p2m_entry e)
 {
-	if (e.type == P2M_RAM || e.type == P2M_RAM_RO || e.type == P2M_FOREIGN)
+	if (holds_reference(e.type))
 		page_put(&frame_table[e.mfn.v]);
 }
 
-/* Looks at teardown_gfn and moves on; frames of a big mapping are noted for later. */
+/* Looks at teardown_gfn and moves on; frames to let go of are noted for later. */
 static void teardown_entry(struct domain *d)
 {
 	struct p2m *p = &d->p2m;
@@ -294,9 +299,7 @@ static void teardown_entry(struct domain *d)
 	/* Exactly one entry: needs no memory. */
 	if (p2m_set(d, gfn, e.order, INVALID_MFN, P2M_HOLE))
 		panic("p2m: teardown of a whole entry failed");
-	if (!e.order) {
-		p2m_put_entry(e);
-	} else if (e.type != P2M_MMIO) {
+	if (holds_reference(e.type)) {
 		p->teardown_mfn = e.mfn;
 		p->teardown_left = 1ULL << e.order;
 	}

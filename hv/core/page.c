@@ -265,17 +265,10 @@ void page_put(struct page *pg)
 	ASSERT(pg->owner && !(pg->flags & PAGE_FREE));
 	if (atomic_fetch_sub_explicit(&pg->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	d = page_owner(pg);
+	d = domain_by_slot(pg->owner - 1);
 	free_frames(pg, PAGE_ORDER_4K);
 	/* Last: with its final frame a dying domain may vanish. */
 	atomic_fetch_sub_explicit(&d->tot_pages, 1, memory_order_release);
-}
-
-struct domain *page_owner(const struct page *pg)
-{
-	if ((pg->flags & PAGE_FREE) || !pg->owner)
-		return NULL;
-	return domain_by_slot(pg->owner - 1);
 }
 
 bool page_scrub_step(void)

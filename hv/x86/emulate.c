@@ -189,7 +189,7 @@ static uint32_t result_flags(uint64_t res, unsigned int bytes)
 		f |= FLAG_ZF;
 	if (res >> (8 * bytes - 1))
 		f |= FLAG_SF;
-	if (!(popcount64(res & 0xff) & 1))
+	if (!__builtin_parityll(res & 0xff))
 		f |= FLAG_PF;
 	return f;
 }

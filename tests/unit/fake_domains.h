@@ -36,6 +36,12 @@ static inline void end_domain(struct domain *d)
 	assert_null(domain_get_by_id(id));
 }
 
+/* The owner of a frame, or NULL for the hypervisor's own and free ones. */
+static inline struct domain *page_owner(const struct page *pg)
+{
+	return (pg->flags & PAGE_FREE) || !pg->owner ? NULL : domain_by_slot(pg->owner - 1);
+}
+
 /* The machine's RAM counts as scrubbed: for big machines, which stay sparse. */
 static inline void make_all_clean(void)
 {

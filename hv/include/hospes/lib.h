@@ -22,12 +22,6 @@ int strcmp(const char *a, const char *b);
 int strncmp(const char *a, const char *b, size_t n);
 
 /*
- * Copies src with its terminator, cut to size bytes; always terminates when
- * size > 0. Returns strlen(src): a result >= size means it was cut.
- */
-size_t strlcpy(char *dst, const char *src, size_t size);
-
-/*
  * Reads an unsigned number, decimal or 0x-prefixed hexadecimal, at *s and
  * moves *s behind it. Input may come from a boot loader. Returns -XEN_EINVAL
  * when there is no digit, -XEN_ERANGE above 64 bits; *s and *out are then as before.
@@ -53,15 +47,6 @@ static inline int ffs64(uint64_t v)
 static inline int fls64(uint64_t v)
 {
 	return v ? 63 - __builtin_clzll(v) : -1;
-}
-
-static inline unsigned int popcount64(uint64_t v)
-{
-	unsigned int n = 0;
-
-	for (; v; v &= v - 1)
-		n++;
-	return n;
 }
 
 /* True when the result does not fit 64 bits; *out is then meaningless. */

@@ -104,9 +104,6 @@ bool page_get(struct page *pg) __must_check;
 /* Drops a reference; the last one scrubs (lazily) and frees. */
 void page_put(struct page *pg);
 
-/* The owner of a frame, or NULL for the hypervisor's own and free ones. */
-struct domain *page_owner(const struct page *pg);
-
 /*
  * Scrubs a few free frames ahead of need; true when more remain. For the idle
  * loop: any CPU, no locks held. A few frames are out of reach meanwhile.

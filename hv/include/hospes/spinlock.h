@@ -46,8 +46,6 @@ void lock_check_reset(void);	/* forgets what it holds: after a panic in a test *
 #else
 static inline void lock_check_acquire(unsigned int level, bool equal_ok) {}
 static inline void lock_check_release(unsigned int level) {}
-static inline void lock_check_none(void) {}
-static inline void lock_check_reset(void) {}
 #endif
 
 static inline void spin_init(struct spinlock *l, enum lock_level level)
