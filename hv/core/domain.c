@@ -166,32 +166,25 @@ static void domain_free(struct domain *d)
 	hv_free(d);
 }
 
-/* An id nobody has; those of the dead come back only when all others were used. */
-static int pick_id(domid_t *id)
-{
-	for (unsigned int i = 0; i < DOMID_FIRST_RESERVED; i++) {
-		*id = next_id;
-		next_id = (domid_t)(next_id == DOMID_FIRST_RESERVED - 1 ? 1 : next_id + 1);
-		if (!table[*id % MAX_DOMAINS])
-			return 0;
-	}
-	return -XEN_ENOMEM;
-}
-
-/* Takes a place in the table, where nobody finds @d as long as it has no reference. */
+/*
+ * Takes a place in the table, where nobody finds @d as long as it has no
+ * reference. Ids of the dead are given out again when all others were used.
+ */
 static int table_insert(struct domain *d, domid_t id)
 {
-	int rc = 0;
+	bool any = id == DOMID_INVALID;
+	int rc = any ? -XEN_ENOMEM : -XEN_EEXIST;
 
 	spin_lock(&table_lock);
-	if (id == DOMID_INVALID)
-		rc = pick_id(&id);
-	else if (table[id % MAX_DOMAINS])
-		rc = -XEN_EEXIST;
-	if (!rc) {
-		d->id = id;
-		d->slot = id % MAX_DOMAINS;
-		table[d->slot] = d;
+	for (unsigned int i = any ? DOMID_FIRST_RESERVED : 1; i && rc; i--) {
+		d->id = any ? next_id : id;
+		d->slot = d->id % MAX_DOMAINS;
+		if (any)
+			next_id = (domid_t)(next_id % (DOMID_FIRST_RESERVED - 1) + 1);
+		if (!table[d->slot]) {
+			table[d->slot] = d;
+			rc = 0;
+		}
 	}
 	spin_unlock(&table_lock);
 	return rc;
@@ -330,12 +323,11 @@ static bool quiesce(struct domain *d)
 static bool disconnect(struct domain *d)
 {
 	domain_watchdogs_kill(d);
-	for (unsigned int i = 0; i < d->nr_vcpus; i++)
-		vcpu_timers_kill(d->vcpus[i]);
 	if (d->console)
 		console_detach(d);
 	evtchn_domain_destroy(d);
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
+		vcpu_timers_kill(d->vcpus[i]);
 		if (d->vcpus[i]->info_pin.page)
 			guest_unpin(&d->vcpus[i]->info_pin);
 	}

@@ -165,23 +165,22 @@ static uint64_t rank(const struct vcpu *v)
 	return is_rt(v) ? atomic_load(&v->sched.rt.until) : v->sched.vruntime;
 }
 
-static void queue_count(struct pcpu *p, struct vcpu *v, int nr)
+static bool is_stealable(const struct vcpu *v)
 {
-	if (v->sched.allowed & (v->sched.allowed - 1))
-		p->sched.nr_stealable += (unsigned int)nr;
+	return v->sched.allowed & (v->sched.allowed - 1);
 }
 
 static void queue_add(struct pcpu *p, struct vcpu *v)
 {
 	v->sched.where = SCHED_QUEUED;
-	queue_count(p, v, 1);
+	p->sched.nr_stealable += is_stealable(v);
 	heap_insert(&p->sched.queue, &v->sched.node, rank(v));
 }
 
 static void queue_del(struct pcpu *p, struct vcpu *v)
 {
 	v->sched.where = SCHED_NOWHERE;
-	queue_count(p, v, -1);
+	p->sched.nr_stealable -= is_stealable(v);
 	heap_remove(&p->sched.queue, &v->sched.node);
 }
 
@@ -264,13 +263,6 @@ static unsigned int choose_cpu(const struct vcpu *v, unsigned int last)
 	return (unsigned int)ffs64(idle ? idle : v->sched.allowed);
 }
 
-/* Asks the CPU that has @v loaded to let go of it. Its lock is held. */
-static void request_unload(struct pcpu *p, struct vcpu *v)
-{
-	v->sched.unload = true;
-	softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
-}
-
 /* Queues @v, which wants to run, at @p, its CPU. Lock held. */
 static void enqueue(struct pcpu *p, struct vcpu *v)
 {
@@ -282,7 +274,7 @@ static void enqueue(struct pcpu *p, struct vcpu *v)
 	clamp_vruntime(p, v, WAKE_CREDIT);
 	note_runstate(v, now);
 	if (v->sched.loaded && !(v->sched.allowed & bit(p->cpu_id))) {
-		request_unload(p, v);	/* evict() comes back to it */
+		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);	/* evict() comes back to it */
 		return;
 	}
 	if (!queue_ready(p, v, now))
@@ -332,7 +324,6 @@ static void unload(struct pcpu *p)
 
 	cpu->save(v);
 	v->sched.loaded = false;
-	v->sched.unload = false;
 	p->sched.loaded = NULL;
 }
 
@@ -344,7 +335,7 @@ bool sched_is_unloaded(struct vcpu *v)
 	if (v->sched.loaded && p == port_this_pcpu() && p->current != v)
 		unload(p);
 	else if (v->sched.loaded)
-		request_unload(p, v);
+		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
 	done = !v->sched.loaded;
 	spin_unlock(&p->sched.lock);
 	return done;
@@ -487,15 +478,14 @@ static void offer_waiting(const struct pcpu *p)
 }
 
 /*
- * Saves the state this CPU holds if @next needs the room, or if somebody waits
- * for it: perhaps the vCPU itself, that may not run here but soon elsewhere.
+ * Saves the state this CPU holds if @next needs the room, if it idled already
+ * and is asked again, or if the vCPU may not run here but soon elsewhere.
  */
-static void evict(struct pcpu *p, const struct vcpu *next, uint64_t now)
+static void evict(struct pcpu *p, const struct vcpu *prev, const struct vcpu *next, uint64_t now)
 {
 	struct vcpu *v = p->sched.loaded;
 
-	if (!v || v == next ||
-	    (!next && !v->sched.unload && (v->sched.allowed & bit(p->cpu_id))))
+	if (!v || v == next || (prev && !next && (v->sched.allowed & bit(p->cpu_id))))
 		return;
 	unload(p);
 	if (v->sched.where == SCHED_NOWHERE && vcpu_runnable(v))
@@ -527,7 +517,7 @@ struct vcpu *schedule(struct pcpu *p)
 		note_runstate(prev, now);
 	if (next && next != prev)
 		note_runstate(next, now);
-	evict(p, next, now);
+	evict(p, prev, next, now);
 	offer_waiting(p);
 	set_slice(p, next, now);
 	load = next && s->loaded != next;

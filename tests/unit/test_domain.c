@@ -99,8 +99,10 @@ static void settle(void)
 
 static void settle_for(uint64_t ns)
 {
-	settle();
-	test_advance_ns(ns);
+	for (unsigned int i = 0; i < 2; i++) {
+		settle();
+		test_advance_ns(ns / 2);
+	}
 	settle();
 }
 

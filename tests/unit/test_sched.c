@@ -417,6 +417,8 @@ static void test_sleep_sync(void **state)
 	settle();
 	test_set_cpu(!vs[0]->sched.cpu);
 	vcpu_pause_set(vs[0], PAUSE_BLOCKED);
+	settle();
+	test_set_cpu(!vs[0]->sched.cpu);
 	assert_false(sched_is_unloaded(vs[0]));
 	settle();
 	assert_true(sched_is_unloaded(vs[0]));

@@ -51,7 +51,6 @@ struct sched_vcpu {
 	unsigned int cpu;	/* whose run queue and lock; changes only when not loaded */
 	atomic_bool running;	/* ->cpu has it as current; may be read without the lock */
 	bool loaded;		/* its state is on ->cpu, where it runs or ran last */
-	bool unload;		/* somebody waits for loaded to end */
 	uint8_t where;		/* enum sched_where */
 	uint64_t affinity;	/* as asked for: bit per physical CPU */
 	uint64_t allowed;	/* the same; in the real-time class its home CPU only */
