@@ -2,7 +2,13 @@
 /* limit=120 args=count=20000 Random hypercalls, MSRs, ports, holes and instructions, from a seed. */
 #include "guest.h"
 
+#ifdef WILD
+const char guest_name[] = "wild";
+static const bool wild = true;
+#else
 const char guest_name[] = "hostile";
+static const bool wild = false;
+#endif
 
 static u64 seed;
 static u8 scratch[16 * PAGE_SIZE] __attribute__((aligned(4096)));
@@ -20,6 +26,8 @@ static u64 interesting(void)
 {
 	u64 r = any();
 
+	if (wild && (r >> 60) < 4)
+		return (r >> 60) < 2 ? 1ul << (r & 63) : r & 0xffff;
 	switch (r & 7) {
 	case 0: return r >> 3 & 0xf;
 	case 1: return r >> 3 & 0xff;
@@ -45,6 +53,10 @@ static bool deadly(unsigned int nr, u64 cmd)
 {
 	u32 low = (u32)cmd;
 
+	if (wild)		/* suspended it would stay for ever */
+		return nr == __HYPERVISOR_sched_op &&
+		       (low == SCHEDOP_shutdown || low == SCHEDOP_watchdog ||
+			low == SCHEDOP_shutdown_code);
 	if (nr == __HYPERVISOR_sched_op)
 		return low == SCHEDOP_shutdown || low == SCHEDOP_block || low == SCHEDOP_poll ||
 		       low == SCHEDOP_watchdog || low == SCHEDOP_shutdown_code;
@@ -163,6 +175,25 @@ static void ignore(struct regs *r)
 	(void)r;
 }
 
+static void for_ever(void *arg)
+{
+	(void)arg;
+	for (;;)
+		one_hypercall();
+}
+
+/* No restraint: it will fall over its own feet, and the watchdog buries it. */
+static void go_wild(void)
+{
+	struct sched_watchdog dog = { .id = 0, .timeout = 4 };
+
+	CHECK(sched_op(SCHEDOP_watchdog, &dog) > 0);
+	print("PASS %s\n", guest_name);
+	if (smp_count() > 1 && smp_start(1))
+		smp_run(1, for_ever, NULL);
+	for_ever(NULL);
+}
+
 void guest_main(void)
 {
 	static void (*const what[])(void) = {
@@ -172,13 +203,17 @@ void guest_main(void)
 
 	if (!on_xen)
 		skip("no hypervisor");
-	seed = arg_number("seed", 1) * 0x9e3779b97f4a7c15 | 1;
+	/* seed=0: another one each time. */
+	seed = arg_number("seed", 1);
+	seed = (seed ? seed : rdtsc()) * 0x9e3779b97f4a7c15 | 1;
 	apic_init();
 	for (unsigned int vector = 32; vector < 256; vector++)
 		if (vector != USER_RETURN_VECTOR)
 			trap_handlers[vector] = ignore;
 	trap_handlers[TRAP_NMI] = ignore;
 	fill();
+	if (wild)
+		go_wild();
 	for (u64 i = 0; i < count; i++)
 		what[any() % ARRAY_SIZE(what)]();
 	print("NOTE %s: %lu attempts\n", guest_name, (unsigned long)count);
