@@ -175,26 +175,23 @@ int64_t hypercall_multicall(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int hypercall_page_write(struct vcpu *v, gpa_t gpa)
 {
-	struct page *pg;
-	uint8_t *stub;
+	struct page *pg = NULL;
+	uint8_t *page, *stub;
 
-	if (gpa & ~PAGE_MASK)
-		return -XEN_EINVAL;
-	pg = p2m_get_page(v->domain, gpa_to_gfn(gpa), true);
+	if (!(gpa & ~PAGE_MASK))
+		pg = p2m_get_page(v->domain, gpa_to_gfn(gpa), true);
 	if (!pg)
 		return -XEN_EINVAL;
-	stub = mfn_to_virt(page_to_mfn(pg));
-	memset(stub, 0xcc, PAGE_SIZE);
-	for (uint32_t nr = 0; nr < PAGE_SIZE / STUB_SIZE; nr++, stub += STUB_SIZE) {
-		if (nr == STUB_IRET) {
-			memcpy(stub, "\x0f\x0b", 2);	/* ud2 */
-			continue;
-		}
+	page = mfn_to_virt(page_to_mfn(pg));
+	memset(page, 0xcc, PAGE_SIZE);
+	for (uint32_t nr = 0; nr < PAGE_SIZE / STUB_SIZE; nr++) {
+		stub = page + nr * STUB_SIZE;
 		stub[0] = 0xb8;				/* mov $nr, %eax */
 		memcpy(stub + 1, &nr, sizeof(nr));
 		memcpy(stub + 5, cpu->hypercall_insn, sizeof(cpu->hypercall_insn));
 		stub[8] = 0xc3;				/* ret */
 	}
+	memcpy(page + STUB_IRET * STUB_SIZE, "\x0f\x0b", 2);	/* ud2 */
 	page_put(pg);
 	return 0;
 }

@@ -18,6 +18,7 @@
 #define P_SET	0x2u		/* the guest may set its own */
 #define P_ONCE	0x4u		/* keeps its first value but 0 */
 #define P_GONE	0x8u		/* of the past: nobody may */
+#define RW (P_GET | P_SET)
 #define ZERO_ONLY 0x1		/* a feature that is not offered: off is all there is */
 
 struct param_rule {
@@ -27,28 +28,21 @@ struct param_rule {
 
 /* The builder and the control domain may do what no rule forbids to all. */
 static const struct param_rule param_rules[HVM_NR_PARAMS] = {
-	[HVM_PARAM_CALLBACK_IRQ] = { P_GET | P_SET, 0 },
-	[HVM_PARAM_STORE_PFN] = { P_GET, 0 },
-	[HVM_PARAM_STORE_EVTCHN] = { P_GET | P_SET, 0 },
+	[HVM_PARAM_CALLBACK_IRQ] = { RW, 0 },
+	[HVM_PARAM_STORE_PFN] = { P_GET, 0 }, [HVM_PARAM_STORE_EVTCHN] = { RW, 0 },
 	[HVM_PARAM_PAE_ENABLED] = { P_GONE, 0 },
-	[HVM_PARAM_IOREQ_PFN] = { P_ONCE, 0 },
-	[HVM_PARAM_BUFIOREQ_PFN] = { P_ONCE, 0 },
-	[HVM_PARAM_VIRIDIAN] = { 0, ZERO_ONLY },
-	[HVM_PARAM_TIMER_MODE] = { 0, 0x000f },
-	[HVM_PARAM_DM_DOMAIN] = { P_GONE, 0 },
-	[HVM_PARAM_ACPI_S_STATE] = { 0, 0x0009 },
-	[HVM_PARAM_VM86_TSS] = { P_GET | P_SET, 0 },
-	[HVM_PARAM_CONSOLE_PFN] = { P_GET, 0 },
-	[HVM_PARAM_CONSOLE_EVTCHN] = { P_GET | P_SET, 0 },
-	[HVM_PARAM_ACPI_IOPORTS_LOCATION] = { P_GET | P_SET, 0x0003 },
+	[HVM_PARAM_IOREQ_PFN ... HVM_PARAM_BUFIOREQ_PFN] = { P_ONCE, 0 },
+	[HVM_PARAM_VIRIDIAN] = { 0, ZERO_ONLY }, [HVM_PARAM_TIMER_MODE] = { 0, 0x000f },
+	[HVM_PARAM_DM_DOMAIN] = { P_GONE, 0 }, [HVM_PARAM_ACPI_S_STATE] = { 0, 0x0009 },
+	[HVM_PARAM_VM86_TSS] = { RW, 0 },
+	[HVM_PARAM_CONSOLE_PFN] = { P_GET, 0 }, [HVM_PARAM_CONSOLE_EVTCHN] = { RW, 0 },
+	[HVM_PARAM_ACPI_IOPORTS_LOCATION] = { RW, 0x0003 },
 	[HVM_PARAM_MEMORY_EVENT_CR0 ... HVM_PARAM_BUFIOREQ_EVTCHN] = { P_GONE, 0 },
 	[HVM_PARAM_MEMORY_EVENT_MSR] = { P_GONE, 0 },
 	[HVM_PARAM_TRIPLE_FAULT_REASON] = { 0, 0x003f },
 	[HVM_PARAM_IOREQ_SERVER_PFN ... HVM_PARAM_NR_IOREQ_SERVER_PAGES] = { P_ONCE, 0 },
-	[HVM_PARAM_VM_GENERATION_ID_ADDR] = { P_GET | P_SET, 0 },
-	[HVM_PARAM_ALTP2M] = { P_GET, ZERO_ONLY },
-	[HVM_PARAM_X87_FIP_WIDTH] = { P_GET | P_SET, 0x0111 },
-	[HVM_PARAM_VM86_TSS_SIZED] = { P_GET | P_SET, 0 },
+	[HVM_PARAM_VM_GENERATION_ID_ADDR] = { RW, 0 }, [HVM_PARAM_ALTP2M] = { P_GET, ZERO_ONLY },
+	[HVM_PARAM_X87_FIP_WIDTH] = { RW, 0x0111 }, [HVM_PARAM_VM86_TSS_SIZED] = { RW, 0 },
 	[HVM_PARAM_MCA_CAP] = { 0, ZERO_ONLY },
 };
 

@@ -9,14 +9,9 @@
 /* One assist means something outside paravirtual guests. */
 int64_t vmassist_set(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	unsigned int bit = 1u << VMASST_TYPE_runstate_update_flag;
-
 	if ((uint32_t)hc->arg[1] != VMASST_TYPE_runstate_update_flag)
 		return -XEN_EINVAL;
-	if (hc->op == VMASST_CMD_enable)
-		atomic_fetch_or(&v->domain->vm_assist, bit);
-	else
-		atomic_fetch_and(&v->domain->vm_assist, ~bit);
+	write_once(v->domain->runstate_flag, hc->op == VMASST_CMD_enable);
 	return 0;
 }
 

@@ -42,8 +42,7 @@ static void time_area_update(struct vcpu *self, gva_t area, const struct vcpu_ti
 	    copy_to_guest(self, area + TIME_BODY, BODY(t), sizeof(*t) - TIME_BODY))
 		return;
 	version++;
-	if (copy_to_guest(self, area, &version, sizeof(version)))
-		return;
+	(void)!copy_to_guest(self, area, &version, sizeof(version));
 }
 
 void pvclock_update(struct vcpu *v)
@@ -83,27 +82,21 @@ void runstate_change(struct vcpu *v, int state, uint64_t now)
 	v->runstate.state = state;
 }
 
-/* Writes the entry time alone: with the flag before the rest changes, without after. */
-static bool put_entry(struct vcpu *v, uint64_t entry)
-{
-	gva_t at = v->runstate_area + offsetof(struct vcpu_runstate_info, state_entry_time);
-
-	return !copy_to_guest(v, at, &entry, sizeof(entry));
-}
-
 void runstate_update_area(struct vcpu *v)
 {
-	unsigned int assist = atomic_load_explicit(&v->domain->vm_assist, memory_order_relaxed);
-	uint64_t flag = assist & 1u << VMASST_TYPE_runstate_update_flag ? XEN_RUNSTATE_UPDATE : 0;
-	/* Running here, so nobody else changes it. */
-	struct vcpu_runstate_info info = v->runstate;
+	gva_t area = read_once(v->runstate_area);
+	gva_t entry = area + offsetof(struct vcpu_runstate_info, state_entry_time);
+	bool flag = read_once(v->domain->runstate_flag);
+	struct vcpu_runstate_info info;
 
-	info.state_entry_time |= flag;
-	if (!v->runstate_area)
+	if (!area)
 		return;
-	if (flag && !put_entry(v, info.state_entry_time))
+	info = v->runstate;	/* running here, so nobody else changes it */
+	/* With the flag the entry time goes first, and at the end again without it. */
+	info.state_entry_time |= flag ? XEN_RUNSTATE_UPDATE : 0;
+	if (flag && copy_to_guest(v, entry, &info.state_entry_time, sizeof(uint64_t)))
 		return;
-	if (copy_to_guest(v, v->runstate_area, &info, sizeof(info)) || !flag)
+	if (copy_to_guest(v, area, &info, sizeof(info)) || !flag)
 		return;
-	(void)put_entry(v, v->runstate.state_entry_time);
+	(void)!copy_to_guest(v, entry, &v->runstate.state_entry_time, sizeof(uint64_t));
 }

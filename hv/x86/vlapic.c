@@ -259,16 +259,14 @@ static bool is_tsc_mode(const struct vlapic *l)
 	return TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
 }
 
-static void timer_disarm(struct vlapic *l)
-{
-	l->deadline = 0;
-	timer_stop(&l->timer);
-}
-
+/* 0: to stop. */
 static void timer_arm(struct vlapic *l, uint64_t ns)
 {
-	l->deadline = MAX(ns, 1U);
-	timer_set(&l->timer, l->deadline);
+	l->deadline = ns;
+	if (ns)
+		timer_set(&l->timer, ns);
+	else
+		timer_stop(&l->timer);
 }
 
 static void set_tsc_deadline(struct vcpu *v, uint64_t val)
@@ -276,13 +274,11 @@ static void set_tsc_deadline(struct vcpu *v, uint64_t val)
 	struct vlapic *l = &v->lapic;
 	uint64_t now = port_tsc(), guest = now + v->tsc_offset;
 	uint64_t delta = val > guest ? val - guest : 0;
+	uint64_t ns = port_tsc_to_ns(now + MIN(delta, TSC_DELTA_MAX));
 
 	spin_lock(&l->lock);
 	l->tsc_deadline = val;
-	if (val)
-		timer_arm(l, port_tsc_to_ns(now + MIN(delta, TSC_DELTA_MAX)));
-	else
-		timer_disarm(l);
+	timer_arm(l, val ? MAX(ns, 1U) : 0);
 	spin_unlock(&l->lock);
 }
 
@@ -342,12 +338,10 @@ static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 	left = reg == APIC_TMICT ? val : timer_count(l);
 	l->reg[reg] = val;
 	if (was_tsc != is_tsc_mode(l)) {
-		timer_disarm(l);
+		timer_arm(l, 0);
 		l->tsc_deadline = 0;
-	} else if (reg != APIC_LVT_TIMER && left) {
-		timer_arm(l, port_time_ns() + ((uint64_t)left << timer_shift(l)));
-	} else if (reg == APIC_TMICT) {
-		timer_disarm(l);
+	} else if (reg == APIC_TMICT || (reg == APIC_TDCR && left)) {
+		timer_arm(l, left ? port_time_ns() + ((uint64_t)left << timer_shift(l)) : 0);
 	}
 	spin_unlock(&l->lock);
 }
@@ -477,7 +471,7 @@ void vlapic_reset(struct vcpu *v)
 	struct vlapic *l = &v->lapic;
 
 	spin_lock(&l->lock);
-	timer_disarm(l);
+	timer_arm(l, 0);
 	l->tsc_deadline = 0;
 	memset(l->reg, 0, sizeof(l->reg));
 	mask_lvts(l);

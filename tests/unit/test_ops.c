@@ -735,9 +735,9 @@ static void hvm_rest(void **state)
 static void assist(void **state)
 {
 	assert_int_equal(hcall(v, 21, VMASST_CMD_enable, 5, 0), 0);
-	assert_int_equal(atomic_load(&d->vm_assist), 1u << 5);
+	assert_true(d->runstate_flag);
 	assert_int_equal(hcall(v, 21, VMASST_CMD_disable, 5, 0), 0);
-	assert_int_equal(atomic_load(&d->vm_assist), 0);
+	assert_false(d->runstate_flag);
 }
 
 static void console(void **state)

@@ -127,7 +127,7 @@ struct domain {
 	uint64_t params[HVM_NR_PARAMS_ABI];	/* domain lock */
 	struct sched_params sched;
 	struct sched_budget cap;
-	atomic_uint vm_assist;		/* bit per type */
+	bool runstate_flag;		/* vm_assist: runstate areas say when they change; atomic */
 
 	/* Armed by sched_op, which prepares the timers; stopped here at death. */
 	struct timer watchdog[2];
