@@ -22,7 +22,7 @@ static const struct option hv_option_table[] = {
 	OPT(console, OPT_CHOICE, 0, 0, "com1|com2|none"),
 	OPT(baud, OPT_UINT, 1200, 115200, NULL),
 	OPT(noreboot, OPT_FLAG, 0, 0, "no|yes"),
-	OPT(sync_console, OPT_FLAG, 0, 0, "no|yes"),
+	OPT(selftest, OPT_FLAG, 0, 0, "no|yes"),
 };
 
 struct hv_options hv_options = {

@@ -83,7 +83,7 @@ static void show_memory(void)
 	domain_for_each(show_domain_memory, NULL);
 }
 
-static void show_log(void)
+void console_show_log(void)
 {
 	uint64_t pos = 0;
 	char buf[200];
@@ -130,7 +130,7 @@ static const struct {
 	{ 'v', "vCPUs: where they run and for how long", NULL, show_vcpus },
 	{ 'e', "exits of each vCPU by reason", NULL, show_exits },
 	{ 'm', "memory: free, and of each domain", show_memory, NULL },
-	{ 'l', "the hypervisor's log", show_log, NULL },
+	{ 'l', "the hypervisor's log", console_show_log, NULL },
 	{ 'x', "crash a guest", crash_ask, NULL },
 	{ 'R', "reboot the machine, at once", port_reboot, NULL },
 	{ 'P', "power the machine off, at once", port_poweroff, NULL },

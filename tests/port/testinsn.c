@@ -69,7 +69,7 @@ static struct { uint32_t msr; bool present; uint64_t value; } msr_rows[MAX_ROWS]
 static unsigned int nr_msr_rows;
 
 static struct {
-	uint64_t cr0, cr2, cr4, xcr0, dr[8];
+	uint64_t cr4, xcr0, dr[8];
 	uint8_t xstate[TEST_XSTATE_SIZE];
 } cpu_regs[MAX_PCPUS];
 
@@ -87,7 +87,6 @@ void test_insn_reset(void)
 	for (size_t i = 0; i < ARRAY_SIZE(msr_default); i++)
 		test_msr_set(msr_default[i].msr, msr_default[i].value, true);
 	for (unsigned int i = 0; i < MAX_PCPUS; i++) {
-		cpu_regs[i].cr0 = 0x80050033;
 		cpu_regs[i].cr4 = 0x3506f0;
 		cpu_regs[i].xcr0 = 7;
 	}
@@ -194,40 +193,14 @@ void insn_xsave(void *area, uint64_t mask)
 	memcpy(area, cpu_regs[here()].xstate, TEST_XSTATE_SIZE);
 }
 
-void insn_xsaveopt(void *area, uint64_t mask)
-{
-	insn_xsave(area, mask);
-}
-
 void insn_xrstor(const void *area, uint64_t mask)
 {
 	(void)mask;
 	memcpy(cpu_regs[here()].xstate, area, TEST_XSTATE_SIZE);
 }
 
-void insn_fxsave(void *area)
-{
-	memcpy(area, cpu_regs[here()].xstate, 512);
-}
-
-void insn_fxrstor(const void *area)
-{
-	memcpy(cpu_regs[here()].xstate, area, 512);
-}
-
-uint64_t insn_read_cr0(void) { return cpu_regs[here()].cr0; }
-void insn_write_cr0(uint64_t value) { cpu_regs[here()].cr0 = value; }
-uint64_t insn_read_cr2(void) { return cpu_regs[here()].cr2; }
-void insn_write_cr2(uint64_t value) { cpu_regs[here()].cr2 = value; }
-uint64_t insn_read_cr3(void) { return 0x1000; }
 uint64_t insn_read_cr4(void) { return cpu_regs[here()].cr4; }
 void insn_write_cr4(uint64_t value) { cpu_regs[here()].cr4 = value; }
 uint64_t insn_read_dr(unsigned int nr) { return cpu_regs[here()].dr[nr & 7]; }
 void insn_write_dr(unsigned int nr, uint64_t value) { cpu_regs[here()].dr[nr & 7] = value; }
-void insn_invlpg(const void *va) { (void)va; }
-void insn_wbinvd(void) {}
-void insn_clgi(void) {}
-void insn_stgi(void) {}
 void insn_vmsave(paddr_t vmcb) { (void)vmcb; }
-void insn_vmload(paddr_t vmcb) { (void)vmcb; }
-void insn_invlpga(uint64_t va, uint32_t asid) { (void)va; (void)asid; }

@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include "hospes/abi.h"
+#include "hospes/page.h"
 #include "port/metal/firmware.h"
 
 #define MEMORY (1u << 16)	/* where boot structures lie */
@@ -278,8 +279,10 @@ static void test_too_much(void **state)
 	assert_int_equal(parse(MB1), 0);
 	assert_int_equal(strlen(b.info.cmdline), BOOT_TEXT_MAX - 1);
 	assert_string_equal(b.info.modules[0].cmdline, "");
+	assert_int_equal(b.text_used, BOOT_TEXT_MAX - 1);
 	put_le(INFO + 16, MEMORY - 3, 4);
 	assert_int_equal(parse(MB1), 0);
+	assert_true(b.text_used < BOOT_TEXT_MAX - 1);
 	assert_string_equal(b.info.cmdline, "xxx");
 }
 
@@ -300,6 +303,45 @@ static void test_broken_tags(void **state)
 	put_mb2();
 	put_le(INFO + 8 + 32 + 2 * 32 + 8, 8, 4);	/* memory map entries of 8 bytes */
 	assert_int_equal(parse(MB2), -XEN_EINVAL);
+}
+
+/* What the boot page tables do not reach is a module like any other. */
+static void test_high_module(void **state)
+{
+	(void)state;
+	put_pvh();
+	put_le(0x2000, 0x100000000ULL, 8);
+	put_le(0x2008, 0x40000000, 8);
+	assert_int_equal(parse(PVH), 0);
+	assert_int_equal(b.info.nr_modules, 2);
+	assert_int_equal(b.info.modules[0].start, 0x100000000ULL);
+	assert_int_equal(b.info.modules[0].size, 0x40000000);
+	put_le(0x2008, 0x40000001, 8);		/* one byte beyond RAM */
+	assert_int_equal(parse(PVH), 0);
+	assert_int_equal(b.info.nr_modules, 1);
+	assert_int_equal(b.dropped, 1);
+}
+
+/* RAM in pieces that touch or overlap is one: a module may lie across. */
+static void test_ram_in_pieces(void **state)
+{
+	static const struct { uint64_t start, len; uint32_t type; } pieces[] = {
+		{ 0x380000, 0x80000, 1 },
+		{ MIB, 0x250000, 1 },
+		{ 0x340000, 0x50000, 1 },
+		{ 0x400000, UINT64_MAX, 1 },
+		{ 0x600000, UINT64_MAX, 2 },	/* and a hole without an end */
+	};
+
+	(void)state;
+	put_mb1();
+	for (unsigned int i = 0; i < MAP_ENTRIES; i++)
+		memcpy(memory + 0x3002 + i * 24 + 4, &pieces[i], 20);
+	assert_int_equal(parse(MB1), 0);
+	assert_int_equal(b.ram.nr, 1);
+	assert_int_equal(b.ram.r[0].start, MIB);
+	assert_int_equal(b.ram.r[0].end, 0x600000);
+	assert_int_equal(b.info.nr_modules, 2);
 }
 
 /* --- Ranges --- */
@@ -339,8 +381,12 @@ static void test_ranges_against_bitmap(void **state)
 				if (add ? whole : touched)
 					model[p] = add;
 			}
-			for (unsigned int p = 0; p < PAGES; p++)
+			for (unsigned int p = 0; p < PAGES; p++) {
 				assert_int_equal(in_list(&l, p), model[p]);
+				/* Neighbours are in the same range. */
+				assert_int_equal(ranges_contain(&l, p * PAGE_SIZE, 2 * PAGE_SIZE),
+						 model[p] && p + 1 < PAGES && model[p + 1]);
+			}
 		}
 	}
 }
@@ -390,6 +436,33 @@ static void test_take(void **state)
 	assert_int_equal(ranges_take(&l, UINT64_MAX & PAGE_MASK, MAX_RAM), 0);
 }
 
+static void test_frame_table(void **state)
+{
+	static struct range_list l;
+	paddr_t end, table;
+
+	(void)state;
+	l.nr = 0;
+	assert_int_equal(ranges_take_frame_table(&l, &end), 0);
+	ranges_add(&l, MIB, 128 * MIB);
+	table = ranges_take_frame_table(&l, &end);
+	assert_int_equal(end, 128 * MIB);
+	assert_int_equal(table, end - page_table_bytes(end));
+	assert_false(ranges_contain(&l, table, 1));
+	/* What lies behind a hole counts if the rest can hold its part of the table, or it itself. */
+	ranges_add(&l, 0x100000000ULL, 0x140000000ULL);
+	assert_int_not_equal(ranges_take_frame_table(&l, &end), 0);
+	assert_int_equal(end, 0x140000000ULL);
+	l.nr = 0;
+	ranges_add(&l, MIB, 128 * MIB);
+	ranges_add(&l, MAX_RAM / 2, MAX_RAM / 2 + 1024 * MIB);
+	ranges_add(&l, MAX_RAM - 512 * MIB, MAX_RAM);
+	table = ranges_take_frame_table(&l, &end);
+	assert_int_equal(end, 128 * MIB);
+	assert_int_equal(table, end - page_table_bytes(end));
+	assert_int_equal(l.nr, 1);
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -401,9 +474,12 @@ int main(void)
 		TEST(test_bad_modules),
 		TEST(test_too_much),
 		TEST(test_broken_tags),
+		TEST(test_high_module),
+		TEST(test_ram_in_pieces),
 		TEST(test_ranges_against_bitmap),
 		TEST(test_range_limits),
 		TEST(test_take),
+		TEST(test_frame_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,17 +165,17 @@ static void test_hv_options(void **state)
 	assert_int_equal(hv_options.loglevel, 3);
 	assert_int_equal(hv_options.console, HV_CONSOLE_COM2);
 	assert_true(hv_options.noreboot);
-	assert_false(hv_options.sync_console);
+	assert_false(hv_options.selftest);
 	assert_int_equal(hv_options.baud, 9600);
 	assert_int_equal(hv_options.cpus, 2);
 
-	hv_options_parse("noreboot=no colour=blue cpus=65 cpus sync_console=yes verbose");
+	hv_options_parse("noreboot=no colour=blue cpus=65 cpus selftest=yes verbose");
 	assert_logged("option colour is unknown");
 	assert_logged("option verbose is unknown");
 	assert_logged("option cpus=65 is ignored: it must be a number from 1 to 64");
 	assert_int_equal(hv_options.cpus, 2);
 	assert_false(hv_options.noreboot);
-	assert_true(hv_options.sync_console);
+	assert_true(hv_options.selftest);
 	hv_options = defaults;
 }
 

@@ -17,18 +17,17 @@
 #define timer_interrupt metal_timer_interrupt
 #include "port/metal/time.c"
 
-void lapic_enable(uint32_t timer_mode)
+struct acpi_info acpi;
+
+void lapic_write(unsigned int reg, uint32_t v)
 {
-	(void)timer_mode;
+	(void)reg;
+	(void)v;
 }
 
-void lapic_timer_set(uint32_t count)
+uint32_t lapic_read(unsigned int reg)
 {
-	(void)count;
-}
-
-uint32_t lapic_timer_count(void)
-{
+	(void)reg;
 	return 0;
 }
 

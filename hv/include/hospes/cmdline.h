@@ -69,7 +69,7 @@ struct hv_options {
 	uint32_t baud;
 	uint8_t console;	/* enum hv_console */
 	bool noreboot;
-	bool sync_console;
+	bool selftest;		/* keys that crash the hypervisor */
 };
 
 extern struct hv_options hv_options;

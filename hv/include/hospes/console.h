@@ -29,6 +29,9 @@ void console_poll(void);
 /* To the serial line, not to the log: answers to the operator. Any context. */
 void console_printf(const char *fmt, ...) __printf(1, 2);
 
+/* The whole log to the serial line. */
+void console_show_log(void);
+
 /* One key for the menu, from console_poll(). */
 void key_press(char key);
 

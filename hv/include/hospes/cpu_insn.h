@@ -26,15 +26,10 @@ void insn_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4]);
 uint64_t insn_xgetbv(uint32_t xcr);
 void insn_xsetbv(uint32_t xcr, uint64_t value);
 void insn_xsave(void *area, uint64_t mask);
-void insn_xsaveopt(void *area, uint64_t mask);
 void insn_xrstor(const void *area, uint64_t mask);
-void insn_fxsave(void *area);
-void insn_fxrstor(const void *area);
 
 uint64_t insn_read_cr0(void);
-void insn_write_cr0(uint64_t value);
 uint64_t insn_read_cr2(void);
-void insn_write_cr2(uint64_t value);
 uint64_t insn_read_cr3(void);
 uint64_t insn_read_cr4(void);
 void insn_write_cr4(uint64_t value);
@@ -43,15 +38,7 @@ void insn_write_cr4(uint64_t value);
 uint64_t insn_read_dr(unsigned int nr);
 void insn_write_dr(unsigned int nr, uint64_t value);
 
-/* Drops the translations of one page here, or write back and drop all caches. */
-void insn_invlpg(const void *va);
-void insn_wbinvd(void);
-
 /* AMD-V. Valid only once EFER.SVME is set here. @vmcb is 4 KiB aligned. */
-void insn_clgi(void);
-void insn_stgi(void);
 void insn_vmsave(paddr_t vmcb);
-void insn_vmload(paddr_t vmcb);
-void insn_invlpga(uint64_t va, uint32_t asid);
 
 #endif

@@ -7,18 +7,12 @@
 
 #include "hospes/abi.h"
 
+#define RSDP_SIZE_1 20u
+#define RSDP_SIZE_2 36u
 #define HEADER_SIZE 36u
 #define TABLE_MAX (16u << 20)	/* far above any real table */
 
-#define LAPIC_DEFAULT 0xfee00000ULL
 #define IOAPIC_DEFAULT 0xfec00000ULL
-
-struct __packed header {
-	char signature[4];
-	uint32_t length;
-	uint8_t revision, checksum;
-	char oem[26];
-};
 
 /* A table as mapped and checked: the bytes behind it belong to somebody else. */
 struct table {
@@ -48,53 +42,37 @@ static bool sums_to_zero(const uint8_t *p, uint32_t len)
 
 static bool open_table(struct table *t, paddr_t at, phys_map_fn map)
 {
-	struct header h;
-
-	if (!at || !phys_read(map, at, &h, sizeof(h)) || h.length < HEADER_SIZE ||
-	    h.length > TABLE_MAX)
-		return false;
 	t->map = map;
-	t->length = h.length;
-	t->bytes = map(at, h.length);
-	return t->bytes && sums_to_zero(t->bytes, h.length);
+	if (!at || !phys_read(map, at + 4, &t->length, sizeof(t->length)) ||
+	    t->length < HEADER_SIZE || t->length > TABLE_MAX)
+		return false;
+	t->bytes = map(at, t->length);
+	return t->bytes && sums_to_zero(t->bytes, t->length);
 }
 
 /* --- Root ---------------------------------------------------------------- */
 
-struct __packed rsdp {
-	char signature[8];
-	uint8_t checksum;
-	char oem[6];
-	uint8_t revision;
-	uint32_t rsdt, length;
-	uint64_t xsdt;
-	uint8_t checksum2, reserved[3];
-};
-
-#define RSDP_SIZE_1 20u
-
-static bool read_rsdp(struct rsdp *r, paddr_t at, phys_map_fn map)
+/* The pointer to the root, as a table: its second half came with revision 2. */
+static bool read_rsdp(struct table *r, paddr_t at, phys_map_fn map)
 {
-	const uint8_t *p = map(at, RSDP_SIZE_1);
+	const uint8_t *whole = map(at, RSDP_SIZE_2);
 
-	if (!p || memcmp(p, "RSD PTR ", 8) || !sums_to_zero(p, RSDP_SIZE_1))
+	r->bytes = map(at, RSDP_SIZE_1);
+	if (!r->bytes || memcmp(r->bytes, "RSD PTR ", 8) || !sums_to_zero(r->bytes, RSDP_SIZE_1))
 		return false;
-	memset(r, 0, sizeof(*r));
-	memcpy(r, p, RSDP_SIZE_1);
-	p = map(at, sizeof(*r));
-	if (r->revision >= 2 && p && sums_to_zero(p, sizeof(*r)))
-		memcpy(r, p, sizeof(*r));
+	r->length = r->bytes[15] >= 2 && whole && sums_to_zero(whole, RSDP_SIZE_2) ?
+		    RSDP_SIZE_2 : RSDP_SIZE_1;
 	return true;
 }
 
-static bool scan_rsdp(struct rsdp *r, paddr_t start, paddr_t end, phys_map_fn map)
+static bool scan_rsdp(struct table *r, paddr_t start, paddr_t end, phys_map_fn map)
 {
 	while (start < end && !read_rsdp(r, start, map))
 		start += 16;
 	return start < end;
 }
 
-static bool find_rsdp(struct rsdp *r, phys_map_fn map)
+static bool find_rsdp(struct table *r, phys_map_fn map)
 {
 	paddr_t ebda = 0;
 
@@ -107,71 +85,46 @@ static bool find_rsdp(struct rsdp *r, phys_map_fn map)
 
 /* --- MADT ---------------------------------------------------------------- */
 
-enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_ADDRESS = 5,
-       MADT_X2APIC = 9 };
+enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC = 9 };
 
-static void add_cpu(struct acpi_info *a, uint32_t id, uint32_t flags)
+static void add_cpu(struct acpi_info *a, uint64_t id, uint64_t flags)
 {
-	if (!(flags & 1) || a->nr_cpus == MAX_PCPUS)
-		return;
-	for (unsigned int i = 0; i < a->nr_cpus; i++) {
-		if (a->apic_id[i] == id)
-			return;
-	}
-	a->apic_id[a->nr_cpus++] = id;
+	bool seen = id == UINT32_MAX;		/* which would be all of them */
+
+	for (unsigned int i = 0; i < a->nr_cpus; i++)
+		seen |= a->apic_id[i] == id;
+	if (flags & 1 && !seen && a->nr_cpus < MAX_PCPUS)
+		a->apic_id[a->nr_cpus++] = (uint32_t)id;
 }
 
-static void add_ioapic(struct acpi_info *a, paddr_t address, uint32_t gsi_base)
-{
-	if (a->nr_ioapics == MAX_IOAPICS)
-		return;
-	a->ioapic[a->nr_ioapics].address = address;
-	a->ioapic[a->nr_ioapics++].gsi_base = gsi_base;
-}
-
+/* Fields beyond a short entry read as 0: a disabled CPU. */
 static void madt_entry(struct acpi_info *a, const struct table *t)
 {
-	uint64_t irq;
+	uint64_t type = field(t, 0, 1), irq = field(t, 3, 1);	/* where the entry has one */
 
-	/* Fields beyond a short entry read as 0: a disabled CPU, no address. */
-	switch (field(t, 0, 1)) {
-	case MADT_LAPIC:
-		add_cpu(a, (uint32_t)field(t, 3, 1), (uint32_t)field(t, 4, 4));
-		break;
-	case MADT_X2APIC:
-		add_cpu(a, (uint32_t)field(t, 4, 4), (uint32_t)field(t, 8, 4));
-		break;
-	case MADT_IOAPIC:
-		if (t->length >= 12)
-			add_ioapic(a, field(t, 4, 4), (uint32_t)field(t, 8, 4));
-		break;
-	case MADT_OVERRIDE:
-		irq = field(t, 3, 1);
-		if (t->length < 10 || irq >= ARRAY_SIZE(a->isa_irq))
-			break;
+	if (type == MADT_LAPIC) {
+		add_cpu(a, field(t, 3, 1), field(t, 4, 4));
+	} else if (type == MADT_X2APIC) {
+		add_cpu(a, field(t, 4, 4), field(t, 8, 4));
+	} else if (type == MADT_IOAPIC && t->length >= 12 && a->nr_ioapics < MAX_IOAPICS) {
+		a->ioapic[a->nr_ioapics].address = field(t, 4, 4);
+		a->ioapic[a->nr_ioapics++].gsi_base = (uint32_t)field(t, 8, 4);
+	} else if (type == MADT_OVERRIDE && t->length >= 10 && irq < ARRAY_SIZE(a->isa_irq)) {
 		a->isa_irq[irq].gsi = (uint32_t)field(t, 4, 4);
 		a->isa_irq[irq].flags = (uint16_t)field(t, 8, 2);
-		break;
-	case MADT_LAPIC_ADDRESS:
-		if (t->length >= 12)
-			a->lapic = field(t, 4, 8);
-		break;
-	default:
-		break;
 	}
 }
 
 static void parse_madt(struct acpi_info *a, const struct table *t)
 {
-	if (field(t, HEADER_SIZE, 4))
-		a->lapic = field(t, HEADER_SIZE, 4);
-	for (uint32_t off = HEADER_SIZE + 8; range_within(off, 2, t->length);) {
-		struct table e = { t->bytes + off, t->bytes[off + 1], t->map };
+	struct table e = { .map = t->map };
 
+	for (uint32_t off = HEADER_SIZE + 8; range_within(off, 2, t->length); off += e.length) {
+		e.bytes = t->bytes + off;
+		e.length = e.bytes[1];
 		if (e.length < 2 || !range_within(off, e.length, t->length))
 			break;
 		madt_entry(a, &e);
-		off += e.length;
 	}
 }
 
@@ -219,14 +172,12 @@ static void parse_dsdt(struct acpi_info *a, const struct table *t)
 static void parse_fadt(struct acpi_info *a, const struct table *t)
 {
 	struct table dsdt;
-	uint32_t flags = (uint32_t)field(t, 112, 4);
 
 	a->smi_command = (uint16_t)field(t, 48, 4);
 	a->acpi_enable = (uint8_t)field(t, 52, 1);
 	a->pm1a_control = (uint16_t)field(t, 64, 4);
 	a->pm1b_control = (uint16_t)field(t, 68, 4);
-	a->pm_timer = (uint16_t)field(t, 76, 4);
-	if (flags & (1u << 10)) {
+	if (field(t, 112, 4) & (1u << 10)) {
 		a->reset_port = gas_port(t, 116);
 		a->reset_value = (uint8_t)field(t, 128, 1);
 	}
@@ -256,14 +207,10 @@ static void parse_root(struct acpi_info *a, const struct table *root, unsigned i
 	struct table t;
 
 	for (uint32_t off = HEADER_SIZE; range_within(off, entry, root->length); off += entry) {
-		paddr_t at = field(root, off, entry);
-		char signature[4];
-
-		if (!at || !phys_read(root->map, at, signature, sizeof(signature)))
+		if (!open_table(&t, field(root, off, entry), root->map))
 			continue;
 		for (unsigned int i = 0; i < ARRAY_SIZE(parsers); i++) {
-			if (seen[i] || memcmp(signature, parsers[i].signature, 4) ||
-			    !open_table(&t, at, root->map))
+			if (seen[i] || memcmp(t.bytes, parsers[i].signature, 4))
 				continue;
 			seen[i] = true;
 			parsers[i].parse(a, &t);
@@ -273,23 +220,23 @@ static void parse_root(struct acpi_info *a, const struct table *root, unsigned i
 
 int acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map)
 {
-	struct table root;
-	struct rsdp r;
+	struct table root, r;
 	int rc = 0;
 
 	memset(a, 0, sizeof(*a));
-	a->lapic = LAPIC_DEFAULT;
 	for (unsigned int i = 0; i < ARRAY_SIZE(a->isa_irq); i++)
 		a->isa_irq[i].gsi = i;
 	if (!(rsdp && read_rsdp(&r, rsdp, map)) && !find_rsdp(&r, map))
 		rc = -XEN_ENODEV;
-	else if (open_table(&root, r.xsdt, map))
+	else if (open_table(&root, field(&r, 24, 8), map))
 		parse_root(a, &root, 8);
-	else if (open_table(&root, r.rsdt, map))
+	else if (open_table(&root, field(&r, 16, 4), map))
 		parse_root(a, &root, 4);
 	else
 		rc = -XEN_ENODEV;
-	if (!a->nr_ioapics)
-		add_ioapic(a, IOAPIC_DEFAULT, 0);
+	if (!a->nr_ioapics) {
+		a->nr_ioapics = 1;
+		a->ioapic[0].address = IOAPIC_DEFAULT;
+	}
 	return rc;
 }

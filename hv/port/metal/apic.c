@@ -14,13 +14,6 @@
 #define APIC_BASE_ENABLE 0x800u
 #define MSR_X2APIC 0x800u
 
-enum {
-	LAPIC_ID = 0x20, LAPIC_TPR = 0x80, LAPIC_EOI = 0xb0, LAPIC_SVR = 0xf0, LAPIC_ICR = 0x300,
-	LAPIC_ICR_HIGH = 0x310, LAPIC_LVT_TIMER = 0x320, LAPIC_LVT_LINT0 = 0x350,
-	LAPIC_LVT_LINT1 = 0x360, LAPIC_LVT_ERROR = 0x370, LAPIC_TIMER_INIT = 0x380,
-	LAPIC_TIMER_COUNT = 0x390, LAPIC_TIMER_DIVIDE = 0x3e0,
-};
-
 #define LVT_MASKED 0x10000u
 #define LVT_NMI 0x400u
 #define ICR_BUSY 0x1000u
@@ -35,14 +28,14 @@ static struct ioapic {
 	uint32_t gsi_base, entries;
 } ioapics[MAX_IOAPICS];
 
-static uint32_t lapic_read(unsigned int reg)
+uint32_t lapic_read(unsigned int reg)
 {
 	if (!lapic)
 		return (uint32_t)insn_rdmsr(MSR_X2APIC + (reg >> 4));
 	return *(volatile uint32_t *)(lapic + reg);
 }
 
-static void lapic_write(unsigned int reg, uint32_t v)
+void lapic_write(unsigned int reg, uint32_t v)
 {
 	if (!lapic)
 		insn_wrmsr(MSR_X2APIC + (reg >> 4), v);
@@ -50,15 +43,6 @@ static void lapic_write(unsigned int reg, uint32_t v)
 		*(volatile uint32_t *)(lapic + reg) = v;
 }
 
-uint32_t lapic_id(void)
-{
-	return lapic ? lapic_read(LAPIC_ID) >> 24 : lapic_read(LAPIC_ID);
-}
-
-void lapic_eoi(void)
-{
-	lapic_write(LAPIC_EOI, 0);
-}
 
 void lapic_send(uint32_t apic_id, uint32_t icr)
 {
@@ -66,23 +50,15 @@ void lapic_send(uint32_t apic_id, uint32_t icr)
 		insn_wrmsr(MSR_X2APIC + (LAPIC_ICR >> 4), (uint64_t)apic_id << 32 | icr);
 		return;
 	}
+	if (apic_id >= 0xff)		/* it would go to another CPU, or to all */
+		return;
 	while (lapic_read(LAPIC_ICR) & ICR_BUSY)
 		port_relax();
 	lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
 	lapic_write(LAPIC_ICR, icr);
 }
 
-void lapic_timer_set(uint32_t count)
-{
-	lapic_write(LAPIC_TIMER_INIT, count);
-}
-
-uint32_t lapic_timer_count(void)
-{
-	return lapic_read(LAPIC_TIMER_COUNT);
-}
-
-void lapic_enable(uint32_t timer_mode)
+void lapic_enable(void)
 {
 	uint64_t base = insn_rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
 
@@ -96,13 +72,7 @@ void lapic_enable(uint32_t timer_mode)
 	lapic_write(LAPIC_LVT_LINT1, LVT_NMI);
 	lapic_write(LAPIC_LVT_ERROR, LVT_MASKED);
 	lapic_write(LAPIC_TIMER_DIVIDE, DIVIDE_BY_1);
-	lapic_write(LAPIC_LVT_TIMER, timer_mode | VECTOR_TIMER);
-}
-
-static uint32_t ioapic_read(const struct ioapic *io, uint32_t reg)
-{
-	io->window[0] = reg;
-	return io->window[4];
+	lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
 }
 
 static void ioapic_write(const struct ioapic *io, uint32_t reg, uint32_t v)
@@ -111,26 +81,25 @@ static void ioapic_write(const struct ioapic *io, uint32_t reg, uint32_t v)
 	io->window[4] = v;
 }
 
-void isa_irq_enable(const struct acpi_info *acpi, unsigned int irq, uint8_t vector)
+void isa_irq_enable(unsigned int irq, uint8_t vector)
 {
-	uint32_t pin = acpi->isa_irq[irq].gsi, flags = acpi->isa_irq[irq].flags;
+	uint32_t gsi = acpi.isa_irq[irq].gsi, flags = acpi.isa_irq[irq].flags;
 	uint32_t low = vector | ((flags & 3) == 3 ? 1u << 13 : 0) |
 		       ((flags >> 2 & 3) == 3 ? 1u << 15 : 0);
 
-	for (unsigned int i = 0; i < MAX_IOAPICS; i++) {
-		const struct ioapic *io = &ioapics[i];
+	for (const struct ioapic *io = ioapics; io < &ioapics[MAX_IOAPICS]; io++) {
+		uint32_t pin = gsi - io->gsi_base;
 
-		if (pin - io->gsi_base >= io->entries)
+		if (pin >= io->entries)
 			continue;
-		pin -= io->gsi_base;
 		ioapic_write(io, 0x11 + 2 * pin, boot_cpu.apic_id << 24);
 		ioapic_write(io, 0x10 + 2 * pin, low);
 		return;
 	}
-	log_warn("no IO-APIC takes interrupt %u", pin);
+	log_warn("no IO-APIC takes interrupt %u", gsi);
 }
 
-void apic_init(const struct acpi_info *acpi)
+void apic_init(void)
 {
 	uint32_t regs[4];
 
@@ -138,18 +107,19 @@ void apic_init(const struct acpi_info *acpi)
 	outb(LEGACY_PIC_2, 0xff);
 	insn_cpuid(1, 0, regs);
 	if (!(regs[CPUID_ECX] & (1u << 21)))
-		lapic = map_device(acpi->lapic, PAGE_SIZE);
-	for (unsigned int i = 0; i < acpi->nr_ioapics; i++) {
+		lapic = map_device(insn_rdmsr(MSR_APIC_BASE) & PAGE_MASK, PAGE_SIZE);
+	for (unsigned int i = 0; i < acpi.nr_ioapics; i++) {
 		struct ioapic *io = &ioapics[i];
 
-		io->window = map_device(acpi->ioapic[i].address, 0x20);
-		io->gsi_base = acpi->ioapic[i].gsi_base;
-		io->entries = (ioapic_read(io, 1) >> 16 & 0xff) + 1;
+		io->window = map_device(acpi.ioapic[i].address, 0x20);
+		io->gsi_base = acpi.ioapic[i].gsi_base;
+		io->window[0] = 1;
+		io->entries = (io->window[4] >> 16 & 0xff) + 1;
 		for (uint32_t pin = 0; pin < io->entries; pin++)
 			ioapic_write(io, 0x10 + 2 * pin, LVT_MASKED);
 	}
-	lapic_enable(0);
-	boot_cpu.apic_id = lapic_id();
+	lapic_enable();
+	boot_cpu.apic_id = lapic_read(LAPIC_ID) >> (lapic ? 24 : 0);
 	log_info("local APIC in %s mode, %u IO-APIC%s", lapic ? "xAPIC" : "x2APIC",
-		 acpi->nr_ioapics, acpi->nr_ioapics == 1 ? "" : "s");
+		 acpi.nr_ioapics, acpi.nr_ioapics == 1 ? "" : "s");
 }

@@ -12,26 +12,18 @@
 #include "port/metal/metal.h"
 
 #define LOW_MEMORY (1ULL << 20)
+#define LOW_MEMORY_SAFE (512ULL << 10)	/* above that some firmware keeps things */
 #define BOOT_MAPPED (4ULL << 30)
 
-static struct boot_data boot;
-static struct acpi_info acpi;
+struct boot_data boot;
+struct acpi_info acpi;
+
+static paddr_t trampoline_page;
 
 /* While the boot page tables are in use everything below 4 GiB can be read. */
 static const void *map_low(paddr_t start, uint64_t len)
 {
 	return range_within(start, len, BOOT_MAPPED) ? port_directmap + start : NULL;
-}
-
-/* What was logged before the options told which serial port to use. */
-static void print_early_log(void)
-{
-	char buf[256];
-	uint64_t pos = 0;
-	size_t n;
-
-	while ((n = log_read(&pos, buf, sizeof(buf))) > 0)
-		port_console_write(buf, n);
 }
 
 /*
@@ -41,21 +33,21 @@ static void print_early_log(void)
 static void memory_init(void)
 {
 	static struct range_list free;
-	paddr_t end = ranges_end(&boot.ram), table;
-	uint64_t bytes = ALIGN_UP(page_table_bytes(end), PAGE_SIZE);
+	paddr_t end, table;
 
 	ranges_sub(&boot.ram, image_pa(image_start), image_pa(image_end));
 	free = boot.ram;
-	ranges_sub(&free, 0, LOW_MEMORY);
 	for (unsigned int i = 0; i < boot.info.nr_modules; i++) {
 		const struct boot_module *m = &boot.info.modules[i];
 
 		ranges_sub(&free, m->start, m->start + m->size);
 	}
-	paging_init(&boot.ram, &free);
-	table = ranges_take(&free, bytes, MAX_RAM);
+	trampoline_page = ranges_take(&free, PAGE_SIZE, LOW_MEMORY_SAFE);
+	ranges_sub(&free, 0, LOW_MEMORY);
+	paging_init(&free);
+	table = ranges_take_frame_table(&free, &end);
 	if (!table)
-		panic("no memory for a frame table of %lu KiB", bytes >> 10);
+		panic("no memory for a frame table");
 	page_init(port_directmap + table, end);
 	for (unsigned int i = 0; i < free.nr; i++)
 		page_add_range(paddr_to_mfn(free.r[i].start),
@@ -64,6 +56,8 @@ static void memory_init(void)
 		 page_free_count() >> (20 - PAGE_SHIFT), end >> 20, boot.info.nr_modules);
 	if (boot.dropped)
 		log_warn("%u boot modules are not in RAM, or too many: ignored", boot.dropped);
+	if (boot.text_used == BOOT_TEXT_MAX - 1)
+		log_warn("command lines are cut: more than %u bytes", BOOT_TEXT_MAX);
 }
 
 static void key_panic(void)
@@ -71,11 +65,19 @@ static void key_panic(void)
 	panic("asked for by key");
 }
 
+static void key_overflow(void)
+{
+	__asm__ volatile("1: push %rax; jmp 1b");
+}
+
 static void __noreturn start_core(void)
 {
 	cpu = &svm_ops;
 	hospes_start();
-	key_register('!', "panic: stop the machine with a backtrace", key_panic);
+	if (hv_options.selftest) {
+		key_register('!', "self-test: panic", key_panic);
+		key_register('#', "self-test: overflow the stack", key_overflow);
+	}
 	smp_release();
 	pcpu_main();
 }
@@ -96,20 +98,19 @@ void boot_main(uint32_t magic, uint32_t info)
 	rc = boot_parse(&boot, magic, info, map_low, image_pa(image_start), image_pa(image_end));
 	hv_options_parse(boot.info.cmdline);
 	serial_init();
-	print_early_log();
+	console_show_log();	/* what there was to say before */
 	if (rc)
 		panic("no boot information: magic %x, %d", magic, rc);
 	log_info("Hospes " HOSPES_VERSION ", started by %s", boot.protocol);
 	if (acpi_parse(&acpi, boot.rsdp, map_low))
 		log_warn("no ACPI tables: one CPU, no power-off");
-	power_init(&acpi);
 	memory_init();
 	stack = cpu_map_stacks(&boot_cpu, 0);
-	apic_init(&acpi);
+	apic_init();
 	machine_check_init();
-	time_init(&acpi, start);
-	serial_enable_irq(&acpi);
-	smp_start(&acpi, &boot.ram);
+	time_init(start);
+	serial_enable_irq();
+	smp_start(trampoline_page);
 	paging_audit();
 	run_on_stack(stack, start_core);
 }

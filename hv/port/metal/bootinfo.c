@@ -5,6 +5,8 @@
 #include "port/metal/firmware.h"
 
 #include "hospes/abi.h"
+#include "hospes/log.h"
+#include "hospes/page.h"
 
 #define TYPE_RAM 1u
 #define MAX_ENTRIES 4096u	/* no table is as long; bounds what a broken one costs */
@@ -39,13 +41,17 @@ void ranges_sub(struct range_list *l, paddr_t start, paddr_t end)
 
 void ranges_add(struct range_list *l, paddr_t start, paddr_t end)
 {
+	start = ALIGN_UP(MIN(start, MAX_RAM), PAGE_SIZE);
 	end = ALIGN_DOWN(MIN(end, MAX_RAM), PAGE_SIZE);
-	if (start >= end)
-		return;
-	start = ALIGN_UP(start, PAGE_SIZE);
-	if (start >= end)
-		return;
-	ranges_sub(l, start, end);
+	for (unsigned int i = l->nr; i-- > 0 && start < end;) {
+		struct range r = l->r[i];
+
+		if (r.end < start || r.start > end)
+			continue;
+		drop(l, i);
+		start = MIN(start, r.start);
+		end = MAX(end, r.end);
+	}
 	append(l, start, end);
 }
 
@@ -83,35 +89,46 @@ paddr_t ranges_end(const struct range_list *l)
 	return end;
 }
 
-/* --- What all protocols share --- */
-
-/* Copies a string of the loader's, cut where the space ends. */
-static const char *copy_text(struct boot_data *b, paddr_t text, phys_map_fn map)
+paddr_t ranges_take_frame_table(struct range_list *l, paddr_t *end)
 {
-	char *to = b->text + b->text_used;
-	size_t room = BOOT_TEXT_MAX - b->text_used, n = 0;
-	const char *c;
+	while ((*end = ranges_end(l)) != 0) {
+		uint64_t size = ALIGN_UP(page_table_bytes(*end), PAGE_SIZE);
+		paddr_t table = ranges_take(l, size, MAX_RAM);
 
-	if (!room)
-		return "";
-	while (text && n + 1 < room && (c = map(text + n, 1)) != NULL && *c)
-		to[n++] = *c;
-	to[n++] = '\0';
-	b->text_used += n;
-	return to;
+		if (table)
+			return table;
+		ranges_sub(l, *end / 2, MAX_RAM);
+		log_warn("memory above %lu MiB is too far above the rest", *end >> 21);
+	}
+	return 0;
 }
 
-static void add_module(struct boot_data *b, paddr_t start, uint64_t size, paddr_t text,
-		       phys_map_fn map)
-{
-	struct boot_module *m = &b->info.modules[b->info.nr_modules];
+/* --- What all protocols share --- */
 
-	if (b->info.nr_modules == ARRAY_SIZE(b->info.modules)) {
+static bool read(const struct boot_data *b, paddr_t at, void *to, size_t len)
+{
+	return phys_read(b->map, at, to, len);
+}
+
+/* Copies a string of the loader's, cut where the space ends. */
+static const char *copy_text(struct boot_data *b, paddr_t text)
+{
+	const char *start = &b->text[b->text_used], *c;
+
+	for (; text && (c = b->map(text, 1)) && *c && b->text_used < BOOT_TEXT_MAX - 1; text++)
+		b->text[b->text_used++] = *c;
+	b->text[b->text_used] = '\0';
+	b->text_used = MIN(b->text_used + 1, BOOT_TEXT_MAX - 1);
+	return start;
+}
+
+static void add_module(struct boot_data *b, paddr_t start, uint64_t size, paddr_t text)
+{
+	if (b->info.nr_modules == ARRAY_SIZE(b->info.modules))
 		b->dropped++;
-		return;
-	}
-	*m = (struct boot_module){ start, size, copy_text(b, text, map) };
-	b->info.nr_modules++;
+	else
+		b->info.modules[b->info.nr_modules++] =
+			(struct boot_module){ start, size, copy_text(b, text) };
 }
 
 /* RAM counts in the first pass; in the second everything else wins over it. */
@@ -134,41 +151,28 @@ struct mb1_info {
 		mmap_length, mmap_addr;
 };
 
-#define MB1_CMDLINE	0x04u
-#define MB1_MODULES	0x08u
-#define MB1_MEMORY_MAP	0x40u
+enum { MB1_CMDLINE = 0x04, MB1_MODULES = 0x08, MB1_MEMORY_MAP = 0x40 };
 
-static void mb1_memory(struct boot_data *b, const struct mb1_info *i, phys_map_fn map)
+static int mb1_parse(struct boot_data *b, paddr_t info)
 {
 	struct __packed { uint32_t size; uint64_t start, len; uint32_t type; } e;
+	struct { uint32_t start, end, text, pad; } m;
+	struct mb1_info i;
 	uint64_t off = 0;
 
-	for (unsigned int n = 0; n < MAX_ENTRIES && range_within(off, sizeof(e), i->mmap_length);
-	     n++) {
-		if (!phys_read(map, i->mmap_addr + off, &e, sizeof(e)))
-			break;
+	if (!read(b, info, &i, sizeof(i)) || !(i.flags & MB1_MEMORY_MAP))
+		return -XEN_EINVAL;
+	b->info.cmdline = copy_text(b, i.flags & MB1_CMDLINE ? i.cmdline : 0);
+	if (!(i.flags & MB1_MODULES))
+		i.mods_count = 0;
+	for (uint32_t n = 0; n < MIN(i.mods_count, MAX_ENTRIES) &&
+	     read(b, i.mods_addr + n * sizeof(m), &m, sizeof(m)); n++)
+		add_module(b, m.start, (uint64_t)m.end - m.start, m.text);
+	for (uint32_t n = 0; n < MAX_ENTRIES && range_within(off, sizeof(e), i.mmap_length) &&
+	     read(b, i.mmap_addr + off, &e, sizeof(e)); n++) {
 		add_memory(b, e.start, e.len, e.type);
 		off += (uint64_t)e.size + sizeof(e.size);
 	}
-}
-
-static int mb1_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
-{
-	struct { uint32_t start, end, text, pad; } m;
-	struct mb1_info i;
-
-	if (!phys_read(map, info, &i, sizeof(i)) || !(i.flags & MB1_MEMORY_MAP))
-		return -XEN_EINVAL;
-	b->info.cmdline = copy_text(b, i.flags & MB1_CMDLINE ? i.cmdline : 0, map);
-	if (!(i.flags & MB1_MODULES))
-		i.mods_count = 0;
-	for (uint32_t n = 0; n < MIN(i.mods_count, MAX_ENTRIES); n++) {
-		if (!phys_read(map, i.mods_addr + n * sizeof(m), &m, sizeof(m)))
-			break;
-		if (m.start <= m.end)
-			add_module(b, m.start, m.end - m.start, m.text, map);
-	}
-	mb1_memory(b, &i, map);
 	return 0;
 }
 
@@ -181,110 +185,69 @@ struct mb2_tag {
 	uint32_t type, size;
 };
 
-static void mb2_memory(struct boot_data *b, paddr_t tag, uint32_t size, phys_map_fn map)
+static void mb2_memory(struct boot_data *b, paddr_t tag)
 {
 	struct { struct mb2_tag tag; uint32_t entry_size, version; } h;
 	struct { uint64_t start, len; uint32_t type, pad; } e;
 
-	if (!phys_read(map, tag, &h, sizeof(h)) || h.entry_size < sizeof(e))
+	if (!read(b, tag, &h, sizeof(h)) || h.entry_size < sizeof(e))
 		return;
-	for (uint64_t off = sizeof(h); range_within(off, sizeof(e), size); off += h.entry_size) {
-		if (!phys_read(map, tag + off, &e, sizeof(e)))
-			break;
+	for (uint64_t off = sizeof(h); range_within(off, sizeof(e), h.tag.size) &&
+	     read(b, tag + off, &e, sizeof(e)); off += h.entry_size)
 		add_memory(b, e.start, e.len, e.type);
-	}
 }
 
-static void mb2_take_tag(struct boot_data *b, paddr_t at, uint32_t type, uint32_t size,
-			 phys_map_fn map)
+static int mb2_parse(struct boot_data *b, paddr_t info)
 {
 	struct { struct mb2_tag tag; uint32_t start, end; } m;
-
-	switch (type) {
-	case MB2_CMDLINE:
-		b->info.cmdline = copy_text(b, at + sizeof(m.tag), map);
-		break;
-	case MB2_MODULE:
-		if (size >= sizeof(m) && phys_read(map, at, &m, sizeof(m)) && m.start <= m.end)
-			add_module(b, m.start, m.end - m.start, at + sizeof(m), map);
-		break;
-	case MB2_MEMORY_MAP:
-		mb2_memory(b, at, size, map);
-		break;
-	case MB2_RSDP_OLD:
-		if (!b->rsdp)
-			b->rsdp = at + sizeof(m.tag);
-		break;
-	case MB2_RSDP_NEW:
-		b->rsdp = at + sizeof(m.tag);
-		break;
-	default:
-		break;
-	}
-}
-
-static int mb2_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
-{
 	struct { uint32_t size, reserved; } h;
 	struct mb2_tag t;
 
-	if (!phys_read(map, info, &h, sizeof(h)))
+	if (!read(b, info, &h, sizeof(h)))
 		return -XEN_EINVAL;
 	for (uint64_t off = sizeof(h); range_within(off, sizeof(t), h.size);
 	     off += ALIGN_UP((uint64_t)t.size, 8)) {
-		if (!phys_read(map, info + off, &t, sizeof(t)) || t.type == MB2_END ||
-		    t.size < sizeof(t) || !range_within(off, t.size, h.size))
+		paddr_t at = info + off;
+
+		if (!read(b, at, &t, sizeof(t)) || t.type == MB2_END || t.size < sizeof(t) ||
+		    !range_within(off, t.size, h.size))
 			break;
-		mb2_take_tag(b, info + off, t.type, t.size, map);
+		if (t.type == MB2_CMDLINE)
+			b->info.cmdline = copy_text(b, at + sizeof(t));
+		else if (t.type == MB2_MODULE && t.size >= sizeof(m) && read(b, at, &m, sizeof(m)))
+			add_module(b, m.start, (uint64_t)m.end - m.start, at + sizeof(m));
+		else if (t.type == MB2_MEMORY_MAP)
+			mb2_memory(b, at);
+		else if (t.type == MB2_RSDP_NEW || (t.type == MB2_RSDP_OLD && !b->rsdp))
+			b->rsdp = at + sizeof(t);
 	}
 	return 0;
 }
 
 /* --- PVH --- */
 
-static int pvh_parse(struct boot_data *b, paddr_t info, phys_map_fn map)
+static int pvh_parse(struct boot_data *b, paddr_t info)
 {
 	struct hvm_memmap_table_entry e;
 	struct hvm_modlist_entry m;
 	struct hvm_start_info i;
 
-	if (!phys_read(map, info, &i, sizeof(i)) || i.magic != XEN_HVM_START_MAGIC_VALUE ||
-	    i.version < 1)
+	if (!read(b, info, &i, sizeof(i)) || i.magic != XEN_HVM_START_MAGIC_VALUE || i.version < 1)
 		return -XEN_EINVAL;
-	b->info.cmdline = copy_text(b, i.cmdline_paddr, map);
+	b->info.cmdline = copy_text(b, i.cmdline_paddr);
 	b->rsdp = i.rsdp_paddr;
-	for (uint32_t n = 0; n < MIN(i.nr_modules, MAX_ENTRIES); n++) {
-		if (!phys_read(map, i.modlist_paddr + n * sizeof(m), &m, sizeof(m)))
-			break;
-		add_module(b, m.paddr, m.size, m.cmdline_paddr, map);
-	}
-	for (uint32_t n = 0; n < MIN(i.memmap_entries, MAX_ENTRIES); n++) {
-		if (!phys_read(map, i.memmap_paddr + n * sizeof(e), &e, sizeof(e)))
-			break;
+	for (uint32_t n = 0; n < MIN(i.nr_modules, MAX_ENTRIES) &&
+	     read(b, i.modlist_paddr + n * sizeof(m), &m, sizeof(m)); n++)
+		add_module(b, m.paddr, m.size, m.cmdline_paddr);
+	for (uint32_t n = 0; n < MIN(i.memmap_entries, MAX_ENTRIES) &&
+	     read(b, i.memmap_paddr + n * sizeof(e), &e, sizeof(e)); n++)
 		add_memory(b, e.addr, e.size, e.type);
-	}
 	return 0;
-}
-
-/* A module outside of RAM, or over the image, would be read or freed at our peril. */
-static void check_modules(struct boot_data *b, paddr_t image, paddr_t image_end)
-{
-	struct boot_module *m = b->info.modules;
-	unsigned int kept = 0;
-
-	for (unsigned int i = 0; i < b->info.nr_modules; i++) {
-		if (m[i].size && ranges_contain(&b->ram, m[i].start, m[i].size) &&
-		    (m[i].start >= image_end || m[i].start + m[i].size <= image))
-			m[kept++] = m[i];
-		else
-			b->dropped++;
-	}
-	b->info.nr_modules = kept;
 }
 
 static const struct protocol {
 	uint32_t magic;
-	int (*parse)(struct boot_data *b, paddr_t info, phys_map_fn map);
+	int (*parse)(struct boot_data *b, paddr_t info);
 	const char *name;
 } protocols[] = {
 	{ 0x2badb002, mb1_parse, "multiboot 1" },
@@ -292,13 +255,23 @@ static const struct protocol {
 	{ XEN_HVM_START_MAGIC_VALUE, pvh_parse, "PVH" },
 };
 
+/* A module outside of RAM, or over the image, would be read or freed at our peril. */
+static bool module_is_good(const struct boot_data *b, const struct boot_module *m, paddr_t image,
+			   paddr_t image_end)
+{
+	return m->size && ranges_contain(&b->ram, m->start, m->size) &&
+	       (m->start >= image_end || m->start + m->size <= image);
+}
+
 int boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, phys_map_fn map, paddr_t image,
 	       paddr_t image_end)
 {
 	const struct protocol *p = protocols;
+	unsigned int nr;
 	int rc = 0;
 
 	memset(b, 0, sizeof(*b));
+	b->map = map;
 	b->info.cmdline = "";
 	for (; p->magic != magic; p++) {
 		if (p == &protocols[ARRAY_SIZE(protocols) - 1])
@@ -309,8 +282,15 @@ int boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, phys_map_fn ma
 		b->info.nr_modules = 0;
 		b->dropped = 0;
 		b->text_used = 0;
-		rc = p->parse(b, info, map);
+		rc = p->parse(b, info);
 	}
-	check_modules(b, image, image_end);
+	nr = b->info.nr_modules;
+	b->info.nr_modules = 0;
+	for (unsigned int i = 0; i < nr; i++) {
+		if (module_is_good(b, &b->info.modules[i], image, image_end))
+			b->info.modules[b->info.nr_modules++] = b->info.modules[i];
+		else
+			b->dropped++;
+	}
 	return rc || b->ram.nr ? rc : -XEN_EINVAL;
 }

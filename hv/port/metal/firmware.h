@@ -38,7 +38,8 @@ struct range_list {
 
 /*
  * Adds the whole pages of [start, end), or takes every page that it touches
- * out. When the list is full memory is lost, never invented.
+ * out. Ranges that touch become one. When the list is full memory is lost,
+ * never invented.
  */
 void ranges_add(struct range_list *l, paddr_t start, paddr_t end);
 void ranges_sub(struct range_list *l, paddr_t start, paddr_t end);
@@ -49,6 +50,12 @@ bool ranges_contain(const struct range_list *l, paddr_t start, uint64_t size);
 /* Takes @size bytes (whole pages) that end at or below @limit; 0 when there are none. */
 paddr_t ranges_take(struct range_list *l, uint64_t size, paddr_t limit);
 
+/*
+ * Takes room for the frame table. RAM so far above the rest that they cannot
+ * hold its part of the table is dropped. *@end: where the table ends; 0: no room.
+ */
+paddr_t ranges_take_frame_table(struct range_list *l, paddr_t *end);
+
 /* The end of the highest range. */
 paddr_t ranges_end(const struct range_list *l);
 
@@ -58,12 +65,13 @@ paddr_t ranges_end(const struct range_list *l);
 
 struct boot_data {
 	struct boot_info info;
+	phys_map_fn map;
 	const char *protocol;
 	paddr_t rsdp;		/* 0: not told */
 	struct range_list ram;	/* less everything the memory map calls otherwise */
 	unsigned int dropped;	/* modules that were outside of RAM or too many */
 	unsigned int pass;
-	size_t text_used;
+	size_t text_used;	/* BOOT_TEXT_MAX - 1: there was too much, it is cut */
 	char text[BOOT_TEXT_MAX];
 };
 
@@ -82,12 +90,10 @@ int __must_check boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, p
 struct acpi_info {
 	unsigned int nr_cpus;
 	uint32_t apic_id[MAX_PCPUS];	/* enabled CPUs, no duplicates */
-	paddr_t lapic;
 	unsigned int nr_ioapics;
 	struct { paddr_t address; uint32_t gsi_base; } ioapic[MAX_IOAPICS];
 	struct { uint32_t gsi; uint16_t flags; } isa_irq[16];
 	paddr_t hpet;			/* 0: none; the same for the ports below */
-	uint16_t pm_timer;
 	uint16_t reset_port;
 	uint8_t reset_value;
 	uint16_t smi_command;		/* where acpi_enable switches ACPI mode on */

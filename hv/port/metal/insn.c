@@ -37,27 +37,15 @@ INSN(insn_wrmsr(uint32_t msr, uint64_t v), "wrmsr", "c"(msr), SPLIT(v))
 INSN_EDX_EAX(insn_xgetbv(uint32_t xcr), "xgetbv", "c"(xcr))
 INSN(insn_xsetbv(uint32_t xcr, uint64_t v), "xsetbv", "c"(xcr), SPLIT(v))
 INSN(insn_xsave(void *area, uint64_t mask), "xsave64 (%0)", "r"(area), SPLIT(mask))
-INSN(insn_xsaveopt(void *area, uint64_t mask), "xsaveopt64 (%0)", "r"(area), SPLIT(mask))
 INSN(insn_xrstor(const void *area, uint64_t mask), "xrstor64 (%0)", "r"(area), SPLIT(mask))
-INSN(insn_fxsave(void *area), "fxsave64 (%0)", "r"(area))
-INSN(insn_fxrstor(const void *area), "fxrstor64 (%0)", "r"(area))
 
 INSN_RAX(insn_read_cr0(void), "mov %%cr0, %0")
 INSN_RAX(insn_read_cr2(void), "mov %%cr2, %0")
 INSN_RAX(insn_read_cr3(void), "mov %%cr3, %0")
 INSN_RAX(insn_read_cr4(void), "mov %%cr4, %0")
-INSN(insn_write_cr0(uint64_t v), "mov %0, %%cr0", "r"(v))
-INSN(insn_write_cr2(uint64_t v), "mov %0, %%cr2", "r"(v))
 INSN(insn_write_cr4(uint64_t v), "mov %0, %%cr4", "r"(v))
 
-INSN(insn_invlpg(const void *va), "invlpg (%0)", "r"(va))
-INSN(insn_wbinvd(void), "wbinvd")
-
-INSN(insn_clgi(void), "clgi")
-INSN(insn_stgi(void), "stgi")
 INSN(insn_vmsave(paddr_t vmcb), "vmsave %%rax", "a"(vmcb))
-INSN(insn_vmload(paddr_t vmcb), "vmload %%rax", "a"(vmcb))
-INSN(insn_invlpga(uint64_t va, uint32_t asid), "invlpga %%rax, %%ecx", "a"(va), "c"(asid))
 
 bool insn_rdmsr_safe(uint32_t msr, uint64_t *value)
 {

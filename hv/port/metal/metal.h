@@ -11,6 +11,11 @@
 #include "hospes/pcpu.h"
 #include "port/metal/firmware.h"
 
+/* --- What boot.c learned, constant afterwards ------------------------------ */
+
+extern struct boot_data boot;
+extern struct acpi_info acpi;
+
 /* --- Linker script and assembly ------------------------------------------ */
 
 #define IMAGE_BASE 0xffffffff80000000UL
@@ -62,10 +67,13 @@ static inline struct cpu *this_cpu(void)
 
 /* Loads GS, GDT, TSS, IDT and the control registers of this CPU. */
 void cpu_load(struct cpu *c);
-/* Makes @c CPU number @nr; maps its stacks and returns the top of the main one. */
+/* Maps the stacks of @c, which is CPU number @nr; returns the top of the main one. */
 void *cpu_map_stacks(struct cpu *c, unsigned int nr);
-/* Starts the other CPUs; each waits until smp_release(). Wipes the boot page tables. */
-void smp_start(const struct acpi_info *acpi, const struct range_list *ram);
+/*
+ * Starts the other CPUs through @page, which is under 1 MiB (0: there is none);
+ * each waits until smp_release(). Wipes the boot page tables.
+ */
+void smp_start(paddr_t page);
 void smp_release(void);
 /* Is [va, va + 16) on a stack? */
 bool is_stack(uint64_t va);
@@ -82,7 +90,7 @@ bool is_stack(uint64_t va);
 #define STACK_SLOT 0x10000UL		/* per CPU, guard pages included */
 
 /* Takes pages from @free and switches to the final page tables. */
-void paging_init(const struct range_list *ram, struct range_list *free);
+void paging_init(struct range_list *free);
 void map_pages(uint64_t va, paddr_t pa, uint64_t len, uint64_t flags);
 /* Maps device registers. */
 volatile void *map_device(paddr_t pa, uint64_t len);
@@ -93,31 +101,32 @@ void paging_audit(void);
 
 enum { VECTOR_TIMER = 0xf0, VECTOR_SERIAL, VECTOR_KICK, VECTOR_SPURIOUS = 0xff };
 enum { ICR_NMI = 0x4400, ICR_INIT = 0x4500, ICR_STARTUP = 0x4600, ICR_OTHERS = 0xc0000 };
+enum {
+	LAPIC_ID = 0x20, LAPIC_TPR = 0x80, LAPIC_EOI = 0xb0, LAPIC_SVR = 0xf0, LAPIC_ICR = 0x300,
+	LAPIC_ICR_HIGH = 0x310, LAPIC_LVT_TIMER = 0x320, LAPIC_LVT_LINT0 = 0x350,
+	LAPIC_LVT_LINT1 = 0x360, LAPIC_LVT_ERROR = 0x370, LAPIC_TIMER_INIT = 0x380,
+	LAPIC_TIMER_COUNT = 0x390, LAPIC_TIMER_DIVIDE = 0x3e0,
+};
 
 extern struct cpu boot_cpu;
 
-void apic_init(const struct acpi_info *acpi);
-/* On each CPU; the mode bits of the timer's vector entry. */
-void lapic_enable(uint32_t timer_mode);
-uint32_t lapic_id(void);
-void lapic_eoi(void);
+void apic_init(void);
+void lapic_enable(void);		/* on each CPU */
+uint32_t lapic_read(unsigned int reg);
+void lapic_write(unsigned int reg, uint32_t v);
 void lapic_send(uint32_t apic_id, uint32_t icr);
-/* The one-shot timer: counts 2^32 - 1 down at most. */
-void lapic_timer_set(uint32_t count);
-uint32_t lapic_timer_count(void);
 /* Sends an ISA interrupt to CPU 0. */
-void isa_irq_enable(const struct acpi_info *acpi, unsigned int irq, uint8_t vector);
+void isa_irq_enable(unsigned int irq, uint8_t vector);
 
 /* --- Time, serial line, traps, power -------------------------------------- */
 
 /* @start: the TSC at which port_time_ns() is 0. */
-void time_init(const struct acpi_info *acpi, uint64_t start);
-void time_init_cpu(void);
+void time_init(uint64_t start);
 void time_interrupt(void);
 void delay_us(uint64_t us);
 
 void serial_init(void);
-void serial_enable_irq(const struct acpi_info *acpi);
+void serial_enable_irq(void);
 void serial_interrupt(void);
 
 struct trap_frame {
@@ -130,7 +139,6 @@ void idt_load(void);
 void trap_handler(struct trap_frame *f);
 void machine_check_init(void);
 void halt_forever(void) __noreturn;
-void power_init(const struct acpi_info *acpi);
 
 /* --- Instructions ---------------------------------------------------------- */
 
@@ -148,7 +156,6 @@ void power_init(const struct acpi_info *acpi);
 	}
 PORT_IO(uint8_t, inb, outb)
 PORT_IO(uint16_t, inw, outw)
-PORT_IO(uint32_t, inl, outl)
 
 /* One window in which pending interrupts are served. */
 static inline void interrupt_window(void)

@@ -31,25 +31,23 @@ static uint64_t *table_at(uint64_t entry)
 
 static paddr_t new_table(void)
 {
-	paddr_t pa;
+	paddr_t early_pa = early ? ranges_take(early, PAGE_SIZE, BOOT_MAPPED) : 0;
+	void *table = early_pa ? table_at(early_pa) : early ? NULL : hv_alloc_pages(PAGE_ORDER_4K);
 
-	if (!early) {
-		void *va = hv_alloc_pages(PAGE_ORDER_4K);
-
-		if (!va)
-			panic("no memory for page tables");
-		return mfn_to_paddr(virt_to_mfn(va));
-	}
-	pa = ranges_take(early, PAGE_SIZE, BOOT_MAPPED);
-	if (!pa)
-		panic("no memory for the first page tables");
-	memset(table_at(pa), 0, PAGE_SIZE);
-	return pa;
+	if (!table)
+		panic("no memory for page tables");
+	return mfn_to_paddr(virt_to_mfn(memset(table, 0, PAGE_SIZE)));
 }
 
-static unsigned int level_shift(unsigned int level)
+/* What one entry of a table maps. */
+static uint64_t span(unsigned int level)
 {
-	return PAGE_SHIFT + 9 * (level - 1);
+	return PAGE_SIZE << 9 * (level - 1);
+}
+
+static uint64_t *entry_of(uint64_t table, uint64_t va, unsigned int level)
+{
+	return &table_at(table)[va / span(level) & 511];
 }
 
 static bool has_1g_pages(void)
@@ -65,8 +63,7 @@ static unsigned int leaf_level(uint64_t va, paddr_t pa, uint64_t len)
 {
 	unsigned int level = has_1g_pages() ? 3 : 2;
 
-	while (level > 1 && (((va | pa) & ((1UL << level_shift(level)) - 1)) ||
-			     len < 1UL << level_shift(level)))
+	while (level > 1 && ((va | pa) % span(level) || len < span(level)))
 		level--;
 	return level;
 }
@@ -75,20 +72,17 @@ void map_pages(uint64_t va, paddr_t pa, uint64_t len, uint64_t flags)
 {
 	while (len) {
 		unsigned int leaf = leaf_level(va, pa, len);
-		uint64_t *e = NULL, *table = table_at(kernel_cr3);
+		uint64_t *e = entry_of(kernel_cr3, va, LEVELS);
 
-		for (unsigned int level = LEVELS; level >= leaf; level--) {
-			e = &table[va >> level_shift(level) & 511];
-			if (level == leaf)
-				break;
+		for (unsigned int level = LEVELS - 1; level >= leaf; level--) {
 			if (!*e)
 				*e = new_table() | PTE_PRESENT | PTE_WRITE;
-			table = table_at(*e);
+			e = entry_of(*e, va, level);
 		}
 		*e = pa | flags | PTE_PRESENT | (leaf > 1 ? PTE_LARGE : 0);
-		va += 1UL << level_shift(leaf);
-		pa += 1UL << level_shift(leaf);
-		len -= 1UL << level_shift(leaf);
+		va += span(leaf);
+		pa += span(leaf);
+		len -= span(leaf);
 	}
 }
 
@@ -98,15 +92,14 @@ static void map_image(const uint8_t *start, const uint8_t *end, uint64_t flags)
 		  flags);
 }
 
-void paging_init(const struct range_list *ram, struct range_list *free)
+void paging_init(struct range_list *free)
 {
 	const uint8_t *rodata = (const uint8_t *)ALIGN_UP((uint64_t)text_end, PAGE_SIZE);
 
 	early = free;
 	kernel_cr3 = new_table();
-	for (unsigned int i = 0; i < ram->nr; i++)
-		map_pages(DIRECTMAP + ram->r[i].start, ram->r[i].start,
-			  ram->r[i].end - ram->r[i].start, PTE_WRITE | PTE_NX);
+	for (const struct range *r = boot.ram.r; r < &boot.ram.r[boot.ram.nr]; r++)
+		map_pages(DIRECTMAP + r->start, r->start, r->end - r->start, PTE_WRITE | PTE_NX);
 	map_image(image_start, text_end, 0);
 	map_image(rodata, rodata_end, PTE_NX);
 	map_image(rodata_end, image_end, PTE_WRITE | PTE_NX);
@@ -134,7 +127,7 @@ static void audit_table(struct audit *a, const uint64_t *table, unsigned int lev
 	for (unsigned int i = 0; i < 512; i++) {
 		uint64_t e = table[i];
 		bool w = write && e & PTE_WRITE, x = exec && !(e & PTE_NX);
-		paddr_t pa = e & PTE_ADDRESS & ~((1UL << level_shift(level)) - 1);
+		paddr_t pa = e & PTE_ADDRESS;
 
 		if (!(e & PTE_PRESENT))
 			continue;
@@ -145,7 +138,7 @@ static void audit_table(struct audit *a, const uint64_t *table, unsigned int lev
 		a->mappings++;
 		a->exec_writable += w && x;
 		a->text_writable += w && pa < image_pa(rodata_end) &&
-				    pa + (1UL << level_shift(level)) > image_pa(image_start);
+				    pa + span(level) > image_pa(image_start);
 	}
 }
 

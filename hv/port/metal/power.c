@@ -10,13 +10,6 @@
 #define PM1_SCI_ENABLE 0x0001
 #define PM1_SLEEP_ENABLE 0x2000
 
-static struct acpi_info acpi;
-
-void power_init(const struct acpi_info *info)
-{
-	acpi = *info;
-}
-
 void port_reboot(void)
 {
 	static const struct __packed { uint16_t limit; uint64_t base; } no_idt;

@@ -14,14 +14,11 @@ enum { DATA = 0, IER = 1, FCR = 2, LCR = 3, MCR = 4, LSR = 5, SCRATCH = 7 };
 
 #define LSR_DATA 0x01
 #define LSR_FIFO_EMPTY 0x20
-#define LSR_ALL_SENT 0x40
 #define FIFO_SIZE 16u
 #define PATIENCE 1000000u	/* turns of a waiting loop: more than the FIFO ever takes */
 
-static const struct { uint16_t base; uint8_t irq; } ports[] = {
-	[HV_CONSOLE_COM1] = { 0x3f8, 4 },
-	[HV_CONSOLE_COM2] = { 0x2f8, 3 },
-	[HV_CONSOLE_NONE] = { 0, 0 },
+static const uint16_t bases[] = {
+	[HV_CONSOLE_COM1] = 0x3f8, [HV_CONSOLE_COM2] = 0x2f8, [HV_CONSOLE_NONE] = 0,
 };
 
 static uint16_t uart;			/* 0: there is none */
@@ -33,7 +30,7 @@ static uint8_t input_head, input_tail;
 
 void serial_init(void)
 {
-	uint16_t base = ports[hv_options.console].base;
+	uint16_t base = bases[hv_options.console];
 	uint16_t divisor = (uint16_t)(115200 / hv_options.baud);
 
 	if (!base)
@@ -51,32 +48,27 @@ void serial_init(void)
 	uart = base;
 }
 
-void serial_enable_irq(const struct acpi_info *acpi)
+void serial_enable_irq(void)
 {
 	if (!uart)
 		return;
-	isa_irq_enable(acpi, ports[hv_options.console].irq, VECTOR_SERIAL);
-	outb(uart + IER, 1);
-	serial_interrupt();		/* what was typed until now raises no edge any more */
+	isa_irq_enable(hv_options.console == HV_CONSOLE_COM1 ? 4 : 3, VECTOR_SERIAL);
+	serial_interrupt();		/* what was typed until now */
 }
 
-/* Empties the FIFO, so that the next byte raises the line again. */
+/* Takes no more than a ring of bytes, from a line that never ends or a UART that has gone. */
 void serial_interrupt(void)
 {
-	while (inb(uart + LSR) & LSR_DATA) {
+	for (unsigned int i = 0; i < sizeof(input) && inb(uart + LSR) & LSR_DATA; i++) {
 		uint8_t c = inb(uart + DATA);
 
 		if ((uint8_t)(input_head + 1) != input_tail)
 			input[input_head++] = c;
 	}
+	outb(uart + IER, 0);
+	outb(uart + IER, 1);		/* an edge, for what waits still */
 	if (input_head != input_tail)
 		console_input_ready();
-}
-
-static void wait_for(uint8_t state)
-{
-	for (unsigned int i = 0; i < PATIENCE && !(inb(uart + LSR) & state); i++)
-		port_relax();
 }
 
 void port_console_write(const char *s, size_t len)
@@ -88,11 +80,11 @@ void port_console_write(const char *s, size_t len)
 	while (atomic_exchange_explicit(&busy, true, memory_order_acquire) && turns++ < PATIENCE)
 		port_relax();
 	for (size_t i = 0; i < len; i++) {
-		if (i % FIFO_SIZE == 0)
-			wait_for(LSR_FIFO_EMPTY);
+		turns = 0;
+		while (i % FIFO_SIZE == 0 && !(inb(uart + LSR) & LSR_FIFO_EMPTY) &&
+		       turns++ < PATIENCE)
+			port_relax();
 		outb(uart + DATA, (uint8_t)s[i]);
-		if (hv_options.sync_console)
-			wait_for(LSR_ALL_SENT);
 	}
 	atomic_store_explicit(&busy, false, memory_order_release);
 }

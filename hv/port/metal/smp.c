@@ -19,7 +19,6 @@
 
 #define CR4_BASE 0x660u		/* PAE, MCE, OSFXSR, OSXMMEXCPT */
 #define CR4_UMIP (1u << 11)
-#define CR4_OSXSAVE (1u << 18)
 #define CR4_SMEP (1u << 20)
 #define CR4_SMAP (1u << 21)
 
@@ -28,7 +27,7 @@ struct cpu *cpus[MAX_PCPUS];
 uint64_t ap_stack;
 
 static unsigned int nr_cpus = 1;
-static struct cpu *starting;		/* the CPU whose start-up interrupt is out */
+static struct cpu *starting;		/* the next CPU to start, ready but for its ID */
 static atomic_bool released;
 
 static struct {
@@ -40,12 +39,10 @@ static struct {
 
 static uint64_t cr4_value(void)
 {
-	uint32_t leaf1[4], leaf7[4];
+	uint32_t leaf7[4];
 
-	insn_cpuid(1, 0, leaf1);
 	insn_cpuid(7, 0, leaf7);
-	return CR4_BASE | (leaf1[CPUID_ECX] & (1u << 26) ? CR4_OSXSAVE : 0) |
-	       (leaf7[CPUID_EBX] & (1u << 7) ? CR4_SMEP : 0) |
+	return CR4_BASE | (leaf7[CPUID_EBX] & (1u << 7) ? CR4_SMEP : 0) |
 	       (leaf7[CPUID_EBX] & (1u << 20) ? CR4_SMAP : 0) |
 	       (leaf7[CPUID_ECX] & (1u << 2) ? CR4_UMIP : 0);
 }
@@ -65,8 +62,8 @@ void cpu_load(struct cpu *c)
 	c->gdt[4] = tss >> 32;
 	__asm__ volatile("lgdt %0; ltr %w1" : : "m"(gdtr), "r"(SELECTOR_TSS) : "memory");
 	insn_wrmsr(MSR_GS_BASE, (uint64_t)c);
-	insn_write_cr4(cr4_value());
 	idt_load();
+	insn_write_cr4(cr4_value());		/* machine checks from here on */
 }
 
 /* Two pages for each exception that has a stack of its own, each with a guard below. */
@@ -83,6 +80,7 @@ void *cpu_map_stacks(struct cpu *c, unsigned int nr)
 		else if (is_stack(va))
 			panic("no memory for the stacks of CPU %u", nr);
 	}
+	c->core.cpu_id = nr;
 	for (unsigned int i = IST_NMI; i < IST_COUNT; i++)
 		c->tss.ist[i - 1] = slot + i * 3 * PAGE_SIZE;
 	return (void *)(slot + STACK_SLOT);
@@ -121,7 +119,7 @@ void ap_main(void)
 
 	cpu_load(c);
 	machine_check_init();
-	time_init_cpu();
+	lapic_enable();
 	atomic_store(&c->online, true);
 	check_tsc(1);
 	while (!atomic_load(&released))
@@ -129,26 +127,21 @@ void ap_main(void)
 	pcpu_main();
 }
 
-/* A page under 1 MiB for the trampoline: real mode code reaches no further. */
-static paddr_t trampoline_page(const struct range_list *ram)
+/* What is ready for one CPU serves the next when that one does not start. */
+static void prepare_cpu(void)
 {
-	for (paddr_t page = 0x1000; page < 0xa0000; page += PAGE_SIZE) {
-		if (ranges_contain(ram, page, PAGE_SIZE))
-			return page;
-	}
-	return 0;
+	starting = hv_alloc(sizeof(*starting));
+	if (!starting)
+		panic("no memory for CPU %u", nr_cpus);
+	ap_stack = (uint64_t)cpu_map_stacks(starting, nr_cpus);
 }
 
 static bool start_cpu(uint32_t apic_id, paddr_t page)
 {
-	struct cpu *c = hv_alloc(sizeof(*c));
+	struct cpu *c = starting;
 
-	if (!c)
-		return false;
 	c->apic_id = apic_id;
-	c->core.cpu_id = nr_cpus;
-	ap_stack = (uint64_t)cpu_map_stacks(c, nr_cpus);
-	starting = c;
+	atomic_store(&c->online, false);
 	/* Lost while INIT is still at work, ignored once the CPU runs: so it is sent again. */
 	for (unsigned int i = 0; i < START_TRIES && !atomic_load(&c->online); i++) {
 		if (i % 100 == 0)
@@ -158,6 +151,7 @@ static bool start_cpu(uint32_t apic_id, paddr_t page)
 	if (!atomic_load(&c->online)) {
 		/* Back to waiting for a start-up interrupt: it must not come up late. */
 		lapic_send(apic_id, ICR_INIT);
+		delay_us(10000);
 		return false;
 	}
 	tsc_check.last = 0;
@@ -165,26 +159,30 @@ static bool start_cpu(uint32_t apic_id, paddr_t page)
 	check_tsc(0);
 	while (atomic_load(&tsc_check.turn) != 2 * TSC_ROUNDS)
 		port_relax();
+	starting = NULL;
 	cpus[nr_cpus] = c;
 	pcpus[nr_cpus++] = &c->core;
 	return true;
 }
 
-void smp_start(const struct acpi_info *acpi, const struct range_list *ram)
+void smp_start(paddr_t page)
 {
-	unsigned int wanted = MIN(hv_options.cpus, MAX_PCPUS);
-	paddr_t page = trampoline_page(ram);
+	unsigned int wanted = page ? hv_options.cpus : 1;
 
-	if (page)
+	if (wanted > 1)
 		memcpy(mfn_to_virt(paddr_to_mfn(page)), trampoline,
 		       (size_t)(trampoline_end - trampoline));
-	for (unsigned int i = 0; page && i < acpi->nr_cpus; i++) {
-		if (acpi->apic_id[i] != boot_cpu.apic_id && wanted > 1)
-			lapic_send(acpi->apic_id[i], ICR_INIT);
+	for (unsigned int i = 0; i < acpi.nr_cpus && wanted > 1; i++) {
+		if (acpi.apic_id[i] != boot_cpu.apic_id)
+			lapic_send(acpi.apic_id[i], ICR_INIT);
 	}
-	for (unsigned int i = 0; page && i < acpi->nr_cpus && nr_cpus < wanted; i++) {
-		if (acpi->apic_id[i] != boot_cpu.apic_id && !start_cpu(acpi->apic_id[i], page))
-			log_warn("the CPU with APIC ID %u does not start", acpi->apic_id[i]);
+	for (unsigned int i = 0; i < acpi.nr_cpus && nr_cpus < wanted; i++) {
+		if (acpi.apic_id[i] == boot_cpu.apic_id)
+			continue;
+		if (!starting)
+			prepare_cpu();
+		if (!start_cpu(acpi.apic_id[i], page))
+			log_warn("the CPU with APIC ID %u does not start", acpi.apic_id[i]);
 	}
 	memset(boot_pml4, 0, PAGE_SIZE);
 	log_info("%u CPU%s online, TSC %s", nr_cpus, nr_cpus == 1 ? "" : "s",

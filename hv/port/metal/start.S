@@ -16,8 +16,7 @@
 #define NOTE_PHYS32_ENTRY 18
 
 #define CS64		0x08
-#define DS		0x10
-#define CS32		0x18
+#define CS32		0x10
 #define BOOT_STACK	16384
 
 	.section .head, "ax"
@@ -31,13 +30,9 @@ mb1_header:
 	.balign 8
 mb2_header:
 	.long	MB2_MAGIC, 0, mb2_end - mb2_header, -(MB2_MAGIC + mb2_end - mb2_header)
-	.short	3, 0			/* entry address */
-	.long	12, PA(start_multiboot)
-	.balign 8
-	.short	6, 0			/* modules on page boundaries */
-	.long	8
-	.short	0, 0
-	.long	8
+	.long	3, 12, PA(start_multiboot), 0	/* entry address, and what rounds it up */
+	.long	6, 8				/* modules on page boundaries */
+	.long	0, 8
 mb2_end:
 
 	.globl	start_multiboot
@@ -101,8 +96,6 @@ trampoline_end:
 
 	.code32
 start_ap32:
-	mov	$DS, %eax
-	mov	%eax, %ds
 	xor	%ebp, %ebp
 	jmp	enter_long_mode
 
@@ -110,7 +103,6 @@ start_ap32:
 boot_gdt:
 	.quad	0
 	.quad	0x00af9b000000ffff	/* CS64 */
-	.quad	0x00cf93000000ffff	/* DS */
 	.quad	0x00cf9b000000ffff	/* CS32 */
 boot_gdt_end:
 boot_gdtr:

@@ -5,7 +5,6 @@
  *
  * Owns: the scales below, constant after boot.
  */
-#include "hospes/cpu_insn.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
 #include "hospes/timer.h"
@@ -16,11 +15,7 @@
 #define NO_DEADLINE UINT64_MAX
 #define NS_MAX (1ULL << 58)
 
-#define MSR_TSC_DEADLINE 0x6e0
-#define LVT_TSC_DEADLINE (2u << 17)
-
 #define PIT_HZ 1193182u
-#define PM_TIMER_HZ 3579545u
 #define FEMTO 1000000000000000ULL
 
 /* ns = (tsc - base) * mul >> (32 - shift), as in pvclock. */
@@ -31,8 +26,7 @@ static struct {
 	uint64_t khz;
 } tsc;
 
-static bool has_deadline;		/* the timer compares with the TSC by itself */
-static uint64_t timer_scale;		/* otherwise: its ticks per ns, 32 fraction bits */
+static uint64_t timer_scale;		/* ticks of the APIC's timer per ns, 32 fraction bits */
 static uint64_t wallclock_base;
 
 /* --- A clock of known frequency --- */
@@ -45,16 +39,10 @@ struct reference {
 };
 
 static volatile uint32_t *hpet;
-static uint16_t pm_timer;
 
 static uint32_t hpet_read(void)
 {
 	return hpet[0xf0 / 4];
-}
-
-static uint32_t pm_timer_read(void)
-{
-	return inl(pm_timer);
 }
 
 static uint32_t pit_read(void)
@@ -66,18 +54,14 @@ static uint32_t pit_read(void)
 	return 0u - (count | (uint32_t)inb(0x40) << 8);
 }
 
-static struct reference find_reference(const struct acpi_info *acpi)
+static struct reference find_reference(void)
 {
-	if (acpi->hpet) {
-		hpet = map_device(acpi->hpet, 0x400);
-		if (hpet[1] && hpet[1] <= 100000000) {	/* its period in fs */
-			hpet[0x10 / 4] |= 1;
-			return (struct reference){ "HPET", hpet_read, FEMTO / hpet[1], ~0u };
-		}
+	if (acpi.hpet)
+		hpet = map_device(acpi.hpet, 0x400);
+	if (hpet && hpet[1] && hpet[1] <= 100000000) {	/* its period in fs */
+		hpet[0x10 / 4] |= 1;
+		return (struct reference){ "HPET", hpet_read, FEMTO / hpet[1], ~0u };
 	}
-	pm_timer = acpi->pm_timer;
-	if (pm_timer)
-		return (struct reference){ "PM timer", pm_timer_read, PM_TIMER_HZ, 0xffffff };
 	outb(0x43, 0x34);		/* counter 0, from 65536 down, again and again */
 	outb(0x40, 0);
 	outb(0x40, 0);
@@ -126,12 +110,12 @@ static void calibrate(const struct reference *ref)
 	struct sample first, last;
 
 	first = take_sample(ref);
-	lapic_timer_set(UINT32_MAX);
+	lapic_write(LAPIC_TIMER_INIT, UINT32_MAX);
 	while (((ref->read() - first.ref) & ref->mask) < wanted)
 		port_relax();
-	count = UINT32_MAX - lapic_timer_count();
+	count = UINT32_MAX - lapic_read(LAPIC_TIMER_COUNT);
 	last = take_sample(ref);
-	lapic_timer_set(0);
+	lapic_write(LAPIC_TIMER_INIT, 0);
 	ticks = (last.ref - first.ref) & ref->mask;
 	set_scale((last.tsc - first.tsc) * ref->hz / (ticks * 1000ULL));
 	/* The APIC's timer ran for the loop alone, which is close enough: early means again. */
@@ -157,48 +141,33 @@ static uint64_t days_since_1970(uint64_t y, uint64_t m, uint64_t d)
 static uint64_t rtc_seconds(void)
 {
 	static const uint8_t regs[] = { 0, 2, 4, 7, 8, 9 };
-	uint64_t v[ARRAY_SIZE(regs)] = { 0 }, again[ARRAY_SIZE(regs)];
 	uint8_t mode = cmos(0x0b);
-	unsigned int tries = 0;
-	bool pm;
+	uint64_t v[ARRAY_SIZE(regs)], noon;
 
-	/* Two equal readings in a row: no update came between them. */
-	do {
-		memcpy(again, v, sizeof(v));
-		for (unsigned int i = 0; i < ARRAY_SIZE(regs); i++)
-			v[i] = cmos(regs[i]);
-	} while (!tries++ || (memcmp(v, again, sizeof(v)) && tries < 100));
-	pm = !(mode & 2) && v[2] & 0x80;
-	v[2] &= mode & 2 ? 0xff : 0x7f;
+	/* An update takes 2 ms, and none begins within 244 us after this. */
+	for (unsigned int tries = 0; cmos(0x0a) & 0x80 && tries < 1000; tries++)
+		delay_us(10);
+	for (unsigned int i = 0; i < ARRAY_SIZE(regs); i++)
+		v[i] = cmos(regs[i]);
+	noon = mode & 2 ? 0 : v[2] & 0x80;
+	v[2] -= noon;
 	for (unsigned int i = 0; !(mode & 4) && i < ARRAY_SIZE(regs); i++)
 		v[i] = (v[i] >> 4) * 10 + (v[i] & 15);
 	if (!(mode & 2))
-		v[2] = v[2] % 12 + (pm ? 12 : 0);
+		v[2] = v[2] % 12 + (noon ? 12 : 0);
 	return days_since_1970(2000 + v[5], v[4], v[3]) * 86400 + v[2] * 3600 + v[1] * 60 + v[0];
 }
 
 /* --- Boot and interrupt --- */
 
-void time_init_cpu(void)
+void time_init(uint64_t start)
 {
-	lapic_enable(has_deadline ? LVT_TSC_DEADLINE : 0);
-	/* The first deadline must not overtake the change of mode. */
-	__asm__ volatile("mfence" : : : "memory");
-}
-
-void time_init(const struct acpi_info *acpi, uint64_t start)
-{
-	struct reference ref = find_reference(acpi);
-	uint32_t regs[4];
+	struct reference ref = find_reference();
 
 	calibrate(&ref);
 	tsc.base = start;
-	insn_cpuid(1, 0, regs);
-	has_deadline = regs[CPUID_ECX] & (1u << 24);
-	time_init_cpu();
 	wallclock_base = rtc_seconds() * 1000000000ULL - port_time_ns();
-	log_info("TSC at %lu kHz by the %s, %s timer", tsc.khz, ref.name,
-		 has_deadline ? "TSC deadline" : "APIC");
+	log_info("TSC at %lu kHz by the %s", tsc.khz, ref.name);
 }
 
 /* The timer's own scale is rough: it may fire a little early. */
@@ -277,19 +246,10 @@ uint64_t port_wallclock_base_ns(void)
 
 void port_timer_arm(uint64_t ns)
 {
-	uint64_t now, ticks;
+	uint64_t now = port_time_ns(), left = ns > now ? ns - now : 0;
+	uint64_t ticks = (uint64_t)((unsigned __int128)left * timer_scale >> 32);
 
 	this_cpu()->deadline = ns;
-	if (has_deadline) {
-		/* 0 would disarm; a time long past fires at once. */
-		insn_wrmsr(MSR_TSC_DEADLINE, ns == NO_DEADLINE ? 0 : port_ns_to_tsc(ns));
-		return;
-	}
-	if (ns == NO_DEADLINE) {
-		lapic_timer_set(0);
-		return;
-	}
-	now = port_time_ns();
-	ticks = ns > now ? (uint64_t)((unsigned __int128)(ns - now) * timer_scale >> 32) : 0;
-	lapic_timer_set((uint32_t)MIN(ticks + 1, UINT32_MAX));
+	lapic_write(LAPIC_TIMER_INIT,
+		    ns == NO_DEADLINE ? 0 : (uint32_t)MIN(ticks + 1, UINT32_MAX));
 }

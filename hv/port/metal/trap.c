@@ -16,19 +16,13 @@
 #define BACKTRACE_MAX 32
 #define NOBODY (-1)
 
-enum { EXC_NMI = 2, EXC_DOUBLE_FAULT = 8, EXC_GP = 13, EXC_PAGE_FAULT = 14, EXC_MC = 18,
-       EXC_COUNT = 32 };
+enum { EXC_NMI = 2, EXC_DOUBLE_FAULT = 8, EXC_GP = 13, EXC_MC = 18, EXC_COUNT = 32 };
 
 #define MSR_MCG_CAP 0x179
 #define MSR_MCG_CTL 0x17b
 #define MSR_MC0_CTL 0x400	/* then STATUS, ADDR, MISC; four for each bank */
 
-static struct gate {
-	uint16_t offset0, selector;
-	uint8_t ist, type;
-	uint16_t offset1;
-	uint32_t offset2, reserved;
-} idt[256];
+static struct { uint64_t low, high; } idt[256];
 
 extern const struct fixup {
 	uint64_t from, to;
@@ -42,28 +36,23 @@ static atomic_int panic_cpu = NOBODY;
 
 /* --- IDT --- */
 
-static void set_gate(unsigned int vector, unsigned int stub)
-{
-	uint64_t to = (uint64_t)trap_stubs + stub * STUB_SIZE;
-
-	idt[vector] = (struct gate){
-		.offset0 = (uint16_t)to,
-		.offset1 = (uint16_t)(to >> 16),
-		.offset2 = (uint32_t)(to >> 32),
-		.selector = 0x08,
-		.type = 0x8e,
-	};
-}
-
 void trap_init(void)
 {
-	for (unsigned int i = 0; i < EXC_COUNT; i++)
-		set_gate(i, i);
-	for (unsigned int i = FIRST_INTERRUPT; i < ARRAY_SIZE(idt); i++)
-		set_gate(i, i - FIRST_INTERRUPT + EXC_COUNT);
-	idt[EXC_NMI].ist = IST_NMI;
-	idt[EXC_DOUBLE_FAULT].ist = IST_DOUBLE_FAULT;
-	idt[EXC_MC].ist = IST_MACHINE_CHECK;
+	static const uint8_t ist[ARRAY_SIZE(idt)] = {
+		[EXC_NMI] = IST_NMI, [EXC_DOUBLE_FAULT] = IST_DOUBLE_FAULT,
+		[EXC_MC] = IST_MACHINE_CHECK,
+	};
+	uint64_t to = (uint64_t)trap_stubs;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(idt); i++) {
+		if (i >= EXC_COUNT && i < FIRST_INTERRUPT)
+			continue;
+		/* Interrupt gates to selector 8. */
+		idt[i].low = (to & 0xffff) | 0x8e0000080000 | (uint64_t)ist[i] << 32 |
+			     (to >> 16 & 0xffff) << 48;
+		idt[i].high = to >> 32;
+		to += STUB_SIZE;
+	}
 }
 
 void idt_load(void)
@@ -87,8 +76,7 @@ static void print_symbol(const char *what, uint64_t rip)
 	const char *name = symbol_names;
 	uint32_t i = 0;
 
-	if (rip < (uint64_t)image_start || rip >= (uint64_t)text_end || !symbol_count ||
-	    offset < symbol_offsets[0]) {
+	if (offset >= (uint64_t)(text_end - image_start) || !symbol_count) {
 		log_err("%s %016lx", what, rip);
 		return;
 	}
@@ -115,8 +103,8 @@ static void backtrace(uint64_t rip, uint64_t rbp)
 
 static void print_registers(const struct trap_frame *f)
 {
-	log_err("rip %016lx rsp %016lx rflags %08lx cs %lx ss %lx error %lx",
-		f->rip, f->rsp, f->rflags, f->cs, f->ss, f->error);
+	log_err("exception %lu error %lx rflags %08lx cs %lx rsp %016lx ss %lx",
+		f->vector, f->error, f->rflags, f->cs, f->rsp, f->ss);
 	log_err("rax %016lx rbx %016lx rcx %016lx rdx %016lx", f->rax, f->rbx, f->rcx, f->rdx);
 	log_err("rsi %016lx rdi %016lx rbp %016lx r8  %016lx", f->rsi, f->rdi, f->rbp, f->r8);
 	log_err("r9  %016lx r10 %016lx r11 %016lx r12 %016lx", f->r9, f->r10, f->r11, f->r12);
@@ -124,18 +112,15 @@ static void print_registers(const struct trap_frame *f)
 }
 
 /* @f is NULL when the hypervisor itself gave up. */
-static void __noreturn die(const struct trap_frame *f, uint64_t rip, uint64_t rbp,
-			   const char *fmt, va_list ap)
+static void __noreturn die(const char *text, const struct trap_frame *f, uint64_t rip, uint64_t rbp)
 {
 	int me = (int)this_cpu()->core.cpu_id, first = NOBODY;
-	char text[200];
 
 	__asm__ volatile("cli");
 	if (atomic_compare_exchange_strong(&panic_cpu, &first, me)) {
 		log_panic_mode();
 		if (port_nr_pcpus() > 1)
 			lapic_send(0, ICR_NMI | ICR_OTHERS);
-		hv_vsnprintf(text, sizeof(text), fmt, ap);
 		log_err("panic: %s (CPU %d)", text, me);
 		if (f)
 			print_registers(f);
@@ -155,46 +140,36 @@ static void __noreturn die(const struct trap_frame *f, uint64_t rip, uint64_t rb
 void port_panic(const char *fmt, ...)
 {
 	const uint64_t *frame = __builtin_frame_address(0);
+	char text[200];
 	va_list ap;
 
 	va_start(ap, fmt);
-	die(NULL, frame[1] - 1, frame[0], fmt, ap);
-}
-
-static void __noreturn __printf(2, 3) trap_panic(const struct trap_frame *f, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	die(f, f->rip, f->rbp, fmt, ap);
+	hv_vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	die(text, NULL, frame[1] - 1, frame[0]);
 }
 
 /* --- Machine checks and NMIs --- */
 
-static unsigned int machine_check_banks(void)
+static uint8_t machine_check_banks(void)
 {
-	uint32_t regs[4];
+	uint64_t capabilities;
 
-	insn_cpuid(1, 0, regs);
-	/* MCE and MCA. */
-	if ((regs[CPUID_EDX] & 0x4080) != 0x4080)
-		return 0;
-	return insn_rdmsr(MSR_MCG_CAP) & 0xff;
+	return insn_rdmsr_safe(MSR_MCG_CAP, &capabilities) ? (uint8_t)capabilities : 0;
 }
 
 void machine_check_init(void)
 {
 	unsigned int banks = machine_check_banks();
 
-	if (banks && insn_rdmsr(MSR_MCG_CAP) & 0x100)
-		insn_wrmsr(MSR_MCG_CTL, ~0ULL);
+	(void)!insn_wrmsr_safe(MSR_MCG_CTL, ~0ULL);
 	for (unsigned int i = 0; i < banks; i++) {
 		insn_wrmsr(MSR_MC0_CTL + 4 * i, ~0ULL);
 		insn_wrmsr(MSR_MC0_CTL + 4 * i + 1, 0);
 	}
 }
 
-static void __noreturn machine_check(const struct trap_frame *f)
+static void print_machine_check(void)
 {
 	unsigned int banks = machine_check_banks();
 
@@ -208,7 +183,6 @@ static void __noreturn machine_check(const struct trap_frame *f)
 			status, status >> 58 & 1 ? insn_rdmsr(msr + 2) : 0,
 			status >> 59 & 1 ? insn_rdmsr(msr + 3) : 0);
 	}
-	trap_panic(f, "machine check");
 }
 
 static void nmi(void)
@@ -233,52 +207,42 @@ static bool fix_up(struct trap_frame *f)
 
 static void exception(struct trap_frame *f)
 {
-	switch (f->vector) {
-	case EXC_NMI:
+	static const char *const names[EXC_COUNT] = {
+		[0] = "division error", [3] = "breakpoint", [6] = "invalid opcode",
+		[EXC_DOUBLE_FAULT] = "double fault: stack overflow?",
+		[EXC_GP] = "general protection fault", [14] = "page fault", [EXC_MC] = "machine check",
+	};
+	const char *name = names[f->vector];
+
+	if (f->vector == EXC_NMI) {
 		nmi();
-		break;
-	case EXC_MC:
-		machine_check(f);
-	case EXC_GP:
-		if (fix_up(f))
-			break;
-		trap_panic(f, "general protection fault");
-	case EXC_PAGE_FAULT:
-		trap_panic(f, "page fault at %lx", insn_read_cr2());
-	case EXC_DOUBLE_FAULT:
-		trap_panic(f, "double fault: stack overflow?");
-	default:
-		trap_panic(f, "exception %lu", f->vector);
+	} else if (f->vector != EXC_GP || !fix_up(f)) {
+		if (f->vector == EXC_MC)
+			print_machine_check();
+		die(name ? name : "unexpected exception", f, f->rip, f->rbp);
 	}
 }
 
 void trap_handler(struct trap_frame *f)
 {
+	uint8_t vector = (uint8_t)f->vector;	/* it came sign-extended from its stub */
 	struct cpu *c = this_cpu();
 
-	if (f->vector < EXC_COUNT) {
+	if (vector < EXC_COUNT) {
 		exception(f);
 		return;
 	}
-	/* The vector came sign-extended from its stub. */
 	c->woken = true;
-	switch ((uint8_t)f->vector) {
-	case VECTOR_TIMER:
-		lapic_eoi();
-		time_interrupt();
+	if (vector == VECTOR_SPURIOUS)
 		return;
-	case VECTOR_KICK:
+	lapic_write(LAPIC_EOI, 0);
+	if (vector == VECTOR_TIMER)
+		time_interrupt();
+	else if (vector == VECTOR_KICK)
 		/* An exchange, so that what the kicker wrote before is seen after it. */
 		atomic_exchange(&c->kick_pending, false);
-		break;
-	case VECTOR_SERIAL:
+	else if (vector == VECTOR_SERIAL)
 		serial_interrupt();
-		break;
-	case VECTOR_SPURIOUS:
-		return;
-	default:
-		log_warn("stray interrupt 0x%x", (uint8_t)f->vector);
-		break;
-	}
-	lapic_eoi();
+	else
+		log_warn("stray interrupt 0x%x", vector);
 }
