@@ -377,8 +377,11 @@ static void release(struct domain *d)
 
 	timer_kill(&d->reap_timer);
 	domain_free(d);
-	if (config)
-		builder_domain_gone(config, again);
+	if (!config)
+		return;
+	sched_busy();
+	builder_domain_gone(config, again);
+	softirq_raise(port_this_pcpu()->cpu_id, SOFTIRQ_SCHEDULE);
 }
 
 /* To build a guest again takes a while: is there a better moment than this guest's slice? */

@@ -492,15 +492,6 @@ static void evict(struct pcpu *p, const struct vcpu *prev, const struct vcpu *ne
 		throttle(v, now);
 }
 
-/* Timers follow a vCPU. Its own CPU, without a lock. */
-static void migrate_timers(struct vcpu *v)
-{
-	timer_migrate(&v->lapic.timer);
-	timer_migrate(&v->singleshot);
-	timer_migrate(&v->periodic);
-	timer_migrate(&v->poll_timer);
-}
-
 struct vcpu *schedule(struct pcpu *p)
 {
 	struct sched_pcpu *s = &p->sched;
@@ -528,7 +519,10 @@ struct vcpu *schedule(struct pcpu *p)
 	spin_unlock(&s->lock);
 	if (load) {
 		cpu->load(next);
-		migrate_timers(next);
+		timer_migrate(&next->lapic.timer);
+		timer_migrate(&next->singleshot);
+		timer_migrate(&next->periodic);
+		timer_migrate(&next->poll_timer);
 	}
 	if (next && unlikely(atomic_load_explicit(&next->startup, memory_order_acquire)))
 		vcpu_start(next);
@@ -542,6 +536,11 @@ unsigned int sched_idle_cpu(void)
 	uint64_t idle = atomic_load_explicit(&idle_mask, memory_order_relaxed);
 
 	return idle ? (unsigned int)ffs64(idle) : port_this_pcpu()->cpu_id;
+}
+
+void sched_busy(void)
+{
+	set_mask(&idle_mask, port_this_pcpu()->cpu_id, false);
 }
 
 /* --- Attaching, settings ------------------------------------------------ */

@@ -15,13 +15,6 @@
 #define NEVER UINT64_MAX
 #define MAX_FIRED 64	/* in one go, so that guests' timers cannot hold a CPU */
 
-static struct timer *first_timer(const struct timer_queue *q)
-{
-	struct heap_node *n = q->timers.first;
-
-	return n ? container_of(n, struct timer, node) : NULL;
-}
-
 static uint64_t first_deadline(const struct timer_queue *q)
 {
 	return q->timers.first ? q->timers.first->key : NEVER;
@@ -119,13 +112,11 @@ void timer_interrupt(void)
 void timer_run(struct timer_queue *q)
 {
 	uint64_t now = port_time_ns();
-	struct timer *t;
 
 	spin_lock(&q->lock);
-	for (unsigned int i = 0; i < MAX_FIRED; i++) {
-		t = first_timer(q);
-		if (!t || t->node.key > now)
-			break;
+	for (unsigned int i = 0; i < MAX_FIRED && first_deadline(q) <= now; i++) {
+		struct timer *t = container_of(q->timers.first, struct timer, node);
+
 		q->running = t;
 		/* Before it leaves the queue: timer_kill() sees one or the other. */
 		atomic_fetch_add_explicit(&t->active, 1, memory_order_relaxed);

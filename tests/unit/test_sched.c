@@ -426,6 +426,35 @@ static void test_sleep_sync(void **state)
 	finish();
 }
 
+/* Who wakes avoids an idle CPU that has something else to do. */
+static void test_busy(void **state)
+{
+	unsigned int nr;
+
+	(void)state;
+	start(2);
+	add_domain(1, NULL);
+	for (unsigned int i = 0; i < 2; i++)
+		softirq_raise(i, SOFTIRQ_SCHEDULE);
+	settle();
+	nr = vs[0]->sched.cpu;
+	test_set_cpu(nr);
+	vcpu_pause_set(vs[0], PAUSE_BLOCKED);
+	settle();
+	test_set_cpu(nr);
+	sched_sleep_sync(vs[0]);
+	sched_busy();
+	assert_int_equal(sched_idle_cpu(), !nr);
+	vcpu_pause_clear(vs[0], PAUSE_BLOCKED);
+	settle();
+	assert_int_equal(vs[0]->sched.cpu, !nr);
+	assert_true(vs[0]->sched.running);
+	softirq_raise(nr, SOFTIRQ_SCHEDULE);
+	settle();
+	assert_int_equal(sched_idle_cpu(), nr);
+	finish();
+}
+
 /* --- Everything at random ------------------------------------------------ */
 
 static void random_change(void)
@@ -578,6 +607,7 @@ int main(void)
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_preempt_and_yield),
 		cmocka_unit_test(test_sleep_sync),
+		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_wake_race),
 	};

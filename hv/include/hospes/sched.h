@@ -113,4 +113,7 @@ void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info);
 /* A CPU with time for other work: an idle one, else this one. */
 unsigned int sched_idle_cpu(void);
 
+/* This CPU has no time for a while: vCPUs wake elsewhere, if they can, until it schedules. */
+void sched_busy(void);
+
 #endif
