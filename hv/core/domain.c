@@ -372,7 +372,7 @@ static bool teardown_step(struct domain *d)
 /* Nobody refers to @d any more. */
 static void release(struct domain *d)
 {
-	const struct guest_config *config = d->config;
+	struct guest_config *config = d->config;
 	bool again = d->restart;
 
 	timer_kill(&d->reap_timer);

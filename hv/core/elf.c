@@ -45,10 +45,27 @@ static const char *add_segment(struct elf_image *elf, const struct elf_range *r)
 	return NULL;
 }
 
-static const char *add_header(const struct layout *l, const uint8_t *ph, uint64_t file_size,
-			      struct elf_image *elf)
+/* The PVH entry among the notes at [p, end), or 0. */
+static uint32_t find_entry(const uint8_t *p, const uint8_t *end)
 {
-	uint32_t type = (uint32_t)load(ph, 4);
+	while (end - p >= (long)NOTE_HEADER) {
+		uint64_t name = load(p, 4), len = load(p + 4, 4), left = (uint64_t)(end - p);
+		uint64_t value = NOTE_HEADER + ALIGN_UP(name, 4UL);
+
+		if (!range_within(value, len, left))
+			break;
+		if (load(p + 8, 4) == NOTE_PHYS32_ENTRY && name == 4 &&
+		    !memcmp(p + NOTE_HEADER, "Xen", 4) && (len == 4 || len == 8))
+			return len == 8 && load(p + value + 4, 4) ? 0 : load_le32(p + value);
+		p += MIN(left, value + ALIGN_UP(len, 4UL));
+	}
+	return 0;
+}
+
+static const char *add_header(const struct layout *l, const uint8_t *ph, const uint8_t *file,
+			      uint64_t have, uint64_t size, struct elf_image *elf)
+{
+	uint32_t type = load_le32(ph);
 	struct elf_range r = {
 		.offset = load(ph + l->offset, l->word),
 		.filesz = load(ph + l->filesz, l->word),
@@ -58,68 +75,36 @@ static const char *add_header(const struct layout *l, const uint8_t *ph, uint64_
 
 	if (type != PT_LOAD && type != PT_NOTE)
 		return NULL;
-	if (!range_within(r.offset, r.filesz, file_size))
+	if (!range_within(r.offset, r.filesz, size))
 		return "a segment of the kernel lies outside of its file";
 	if (type == PT_LOAD)
 		return add_segment(elf, &r);
-	if (elf->nr_notes < ELF_NOTES_MAX)
-		elf->note[elf->nr_notes++] = r;
+	if (!elf->entry && range_within(r.offset, r.filesz, have))
+		elf->entry = find_entry(file + r.offset, file + r.offset + r.filesz);
 	return NULL;
 }
 
-const char *elf_parse(const uint8_t *head, size_t size, uint64_t file_size,
-		      struct elf_image *elf)
+const char *elf_parse(const uint8_t *file, uint64_t have, uint64_t size, struct elf_image *elf)
 {
 	const struct layout *l;
 	uint64_t phoff, phnum;
-	const char *error;
+	const char *error = NULL;
 
-	elf->nr_segments = 0;
-	elf->nr_notes = 0;
-	elf->end = 0;
-	if (size < 64 || memcmp(head, "\177ELF", 4) || (head[4] != 1 && head[4] != 2) ||
-	    head[5] != 1)
+	*elf = (struct elf_image){ 0 };
+	if (have < 64 || memcmp(file, "\177ELF", 4) || (file[4] != 1 && file[4] != 2) ||
+	    file[5] != 1)
 		return "the kernel is no ELF file for x86";
-	l = &layouts[head[4] - 1];
-	phoff = load(head + l->phoff, l->word);
-	phnum = load(head + l->phnum, 2);
-	if (load(head + l->phentsize, 2) != l->phsize ||
-	    !range_within(phoff, phnum * l->phsize, size))
-		return "the kernel's program headers are not at the start of its file";
-	for (uint64_t i = 0; i < phnum; i++) {
-		error = add_header(l, head + phoff + i * l->phsize, file_size, elf);
-		if (error)
-			return error;
-	}
-	return elf->nr_segments ? NULL : "the kernel has no segments";
-}
-
-/* The PVH entry among the notes at [p, end)? */
-static bool find_note(const uint8_t *p, const uint8_t *end, uint32_t *entry)
-{
-	while (end - p >= (long)NOTE_HEADER) {
-		uint64_t name = load(p, 4), len = load(p + 4, 4), left = (uint64_t)(end - p);
-		uint64_t value = NOTE_HEADER + ALIGN_UP(name, 4UL);
-
-		if (!range_within(value, len, left))
-			return false;
-		if (load(p + 8, 4) == NOTE_PHYS32_ENTRY && name == 4 &&
-		    !memcmp(p + NOTE_HEADER, "Xen", 4) && (len == 4 || len == 8)) {
-			*entry = (uint32_t)load(p + value, 4);
-			return len == 4 || !load(p + value + 4, 4);
-		}
-		p += MIN(left, value + ALIGN_UP(len, 4UL));
-	}
-	return false;
-}
-
-const char *elf_entry(const uint8_t *file, const struct elf_image *elf, uint32_t *entry)
-{
-	for (unsigned int i = 0; i < elf->nr_notes; i++) {
-		const uint8_t *p = file + elf->note[i].offset;
-
-		if (find_note(p, p + elf->note[i].filesz, entry))
-			return NULL;
-	}
-	return "the kernel has no PVH entry: it must be built with CONFIG_PVH";
+	l = &layouts[file[4] - 1];
+	phoff = load(file + l->phoff, l->word);
+	phnum = load(file + l->phnum, 2);
+	if (load(file + l->phentsize, 2) != l->phsize ||
+	    !range_within(phoff, phnum * l->phsize, have))
+		return "the kernel's program headers are not in its file";
+	for (uint64_t i = 0; i < phnum && !error; i++)
+		error = add_header(l, file + phoff + i * l->phsize, file, have, size, elf);
+	if (error)
+		return error;
+	if (!elf->nr_segments)
+		return "the kernel has no segments";
+	return elf->entry ? NULL : "the kernel has no PVH entry: it must be built with CONFIG_PVH";
 }

@@ -14,7 +14,7 @@
 #define SETUP_PAYLOAD_OFFSET 0x248u
 #define SETUP_PAYLOAD_LENGTH 0x24cu
 #define SETUP_END 0x264u
-#define VERSION_PAYLOAD 0x0208u	/* the first one that tells where the payload is */
+#define VERSION_PAYLOAD 0x0208	/* the first one that tells where the payload is */
 #define SECTOR 512u
 
 #define EXTRACT ": unpack it with scripts/extract-vmlinux.py and name the result in kernel="
@@ -33,31 +33,20 @@ static const struct {
 	{ "\x5d\0\0", 3, "the kernel is packed with lzma" EXTRACT },
 };
 
-static const char *parse_elf(uint64_t size, struct kernel_image *k)
+static const char *parse_bzimage(const uint8_t *file, uint64_t size, struct kernel_image *k)
 {
-	const char *error = elf_parse(k->file, MIN(size, ELF_HEAD_SIZE), size, &k->elf);
+	uint64_t sectors = file[SETUP_SECTS] ? file[SETUP_SECTS] : 4;
+	uint64_t payload = (sectors + 1) * SECTOR + load_le32(file + SETUP_PAYLOAD_OFFSET);
 
-	k->end = k->elf.end;
-	return error ? error : elf_entry(k->file, &k->elf, &k->entry);
-}
-
-static const char *parse_bzimage(uint64_t size, struct kernel_image *k)
-{
-	const uint8_t *setup = k->file;
-	uint64_t sectors = setup[SETUP_SECTS] ? setup[SETUP_SECTS] : 4;
-	const uint8_t *payload;
-
-	if ((setup[SETUP_VERSION] | setup[SETUP_VERSION + 1] << 8) < (int)VERSION_PAYLOAD)
+	if ((file[SETUP_VERSION] | file[SETUP_VERSION + 1] << 8) < VERSION_PAYLOAD)
 		return "the bzImage is too old: its header does not name the payload" EXTRACT;
-	k->packed = true;
-	k->payload = (sectors + 1) * SECTOR + load_le32(setup + SETUP_PAYLOAD_OFFSET);
-	k->payload_size = load_le32(setup + SETUP_PAYLOAD_LENGTH);
-	if (!range_within(k->payload, k->payload_size, size) || k->payload_size < 16)
+	k->payload_size = load_le32(file + SETUP_PAYLOAD_LENGTH);
+	if (!range_within(payload, k->payload_size, size) || k->payload_size < 16)
 		return "the bzImage is cut short: load the whole file";
-	payload = k->file + k->payload;
-	k->end = load_le32(payload + k->payload_size - 4);
+	k->payload = file + payload;
+	k->end = load_le32(k->payload + k->payload_size - 4);
 	for (size_t i = 0; i < ARRAY_SIZE(payloads); i++) {
-		if (!memcmp(payload, payloads[i].magic, payloads[i].len))
+		if (!memcmp(k->payload, payloads[i].magic, payloads[i].len))
 			return payloads[i].error;
 	}
 	return "the kernel is packed in an unknown way" EXTRACT;
@@ -65,11 +54,20 @@ static const char *parse_bzimage(uint64_t size, struct kernel_image *k)
 
 const char *kernel_parse(const uint8_t *file, uint64_t size, struct kernel_image *k)
 {
+	const char *error;
+
+	k->payload = NULL;
+	k->payload_size = 0;
+	if (size >= SETUP_END && !memcmp(file + SETUP_MAGIC, "HdrS", 4)) {
+		error = parse_bzimage(file, size, k);
+		k->file = unpack_elf;
+		size = (size_t)(unpack_elf_end - unpack_elf);
+		return error ? error : elf_parse(unpack_elf, size, size, &k->elf);
+	}
+	if (size < 4 || memcmp(file, "\177ELF", 4))
+		return "the kernel is neither ELF nor bzImage: name another module in kernel=";
+	error = elf_parse(file, size, size, &k->elf);
 	k->file = file;
-	k->packed = false;
-	if (size >= SETUP_END && !memcmp(file + SETUP_MAGIC, "HdrS", 4))
-		return parse_bzimage(size, k);
-	if (size >= 4 && !memcmp(file, "\177ELF", 4))
-		return parse_elf(size, k);
-	return "the kernel is neither ELF nor bzImage: name another module in kernel=";
+	k->end = k->elf.end;
+	return error;
 }

@@ -105,6 +105,6 @@ void hospes_start(void)
 		return;
 	}
 	for (unsigned int i = 0; i < list.nr; i++)
-		started += !builder_start(&list.guest[i]);
+		started += builder_start(&list.guest[i]);
 	log_info("%u of %u guests started", started, list.nr + list.rejected);
 }

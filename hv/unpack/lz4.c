@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * LZ4 in its old frame format: a magic, then blocks of up to 8 MiB with their
- * packed size in front. Debian's cloud kernel is packed this way.
+ * LZ4 in its old frame format: a magic, then blocks with their packed size
+ * in front. Debian's cloud kernel is packed this way.
  */
 #include "unpack/unpack.h"
 
 #include "hospes/lib.h"
 
-#define BLOCK_MAX (8u << 20)
 #define MIN_MATCH 4u
 #define TAIL 16u	/* literals that are copied whole when there is room for it */
 
@@ -41,41 +40,37 @@ static const char *block_unpack(struct unpack *u, const uint8_t *end)
 			__builtin_memcpy(out, in, TAIL);
 		} else {
 			if (len == 15 && !length_more(&in, end, &len))
-				return corrupt;
+				break;
 			if (len > (size_t)(end - in))
-				return corrupt;
+				break;
 			if (len > (size_t)(u->out_end - out)) {
 				memcpy(out, in, (size_t)(u->out_end - out));
-				u->out = u->out_end;
-				return unpack_full;
+				out = u->out_end;
+				break;
 			}
 			memcpy(out, in, len);
 		}
 		in += len;
 		out += len;
-		if (in == end)
-			break;		/* the last sequence has literals only */
+		if (in == end) {	/* the last sequence has literals only */
+			u->in = in;
+			u->out = out;
+			return NULL;
+		}
 		if (end - in < 2)
-			return corrupt;
+			break;
 		dist = (size_t)in[0] | (size_t)in[1] << 8;
 		in += 2;
 		len = token & 15;
 		if (len == 15 && !length_more(&in, end, &len))
-			return corrupt;
-		len += MIN_MATCH;
+			break;
+		len = MIN(len + MIN_MATCH, (size_t)(u->out_end - out));
 		if (dist - 1 >= (size_t)(out - start))
-			return corrupt;
-		if (len > (size_t)(u->out_end - out)) {
-			u->out = copy_match(out, dist, (size_t)(u->out_end - out), u->out_end);
-			return unpack_full;
-		}
+			break;
 		out = copy_match(out, dist, len, u->out_end);
 	}
-	if (out - start > BLOCK_MAX)
-		return corrupt;
-	u->in = in;
 	u->out = out;
-	return NULL;
+	return corrupt;
 }
 
 const char *lz4_unpack(struct unpack *u)
@@ -86,14 +81,12 @@ const char *lz4_unpack(struct unpack *u)
 		return corrupt;
 	u->in += LZ4_MAGIC_SIZE;
 	while (!error && u->in < u->in_end) {
-		uint32_t size;
+		size_t left = (size_t)(u->in_end - u->in), size;
 
-		if (u->in_end - u->in < 4)
+		if (left < 4 || left - 4 < load_le32(u->in))
 			return corrupt;
 		size = load_le32(u->in);
 		u->in += 4;
-		if (size > (size_t)(u->in_end - u->in))
-			return corrupt;
 		error = block_unpack(u, u->in + size);
 	}
 	return error;

@@ -146,13 +146,11 @@ static ALWAYS_INLINE uint32_t decode_distance(struct rc *rc, struct probs *p, ui
 static ALWAYS_INLINE uint8_t decode_literal(struct rc *rc, uint16_t *probs, bool matched,
 					    uint32_t match)
 {
-	uint32_t sym = 1, offset = 0x100;
+	uint32_t sym = 1, offset = 0x100, bit;
 
 	if (!matched)
 		return (uint8_t)rc_tree(rc, probs, 0x100);
 	do {
-		uint32_t bit;
-
 		match <<= 1;
 		bit = match & offset;
 		if (rc_bit(rc, &probs[offset + bit + sym])) {
@@ -183,23 +181,26 @@ static ALWAYS_INLINE bool decode_rep(struct rc *rc, struct lzma *s, uint32_t sta
 }
 
 /*
- * Symbols of one chunk until u->out reaches @end; @dict is where the
- * dictionary starts. A match beyond @end is cut when @cut, else an error.
+ * An LZMA chunk behind its header: @packed bytes of input, @size of output;
+ * @dict is where the dictionary starts.
  */
-static const char *decode_symbols(struct unpack *u, struct rc *chunk, const uint8_t *in_end,
-				  const uint8_t *dict, uint8_t *end, bool cut)
+static const char *decode_chunk(struct unpack *u, const uint8_t *dict, size_t packed, size_t size)
 {
 	struct lzma *s = &lzma;
-	struct rc rc = *chunk;
-	uint8_t *out = u->out;
+	const uint8_t *in_end = u->in + packed;
+	uint8_t *out = u->out, *end = out + MIN(size, (size_t)(u->out_end - out));
 	uint32_t state = s->state, len;
+	struct rc rc;
 
+	if (packed < 5 || packed + SYMBOL_INPUT > (size_t)(u->in_end - u->in) || u->in[0])
+		return corrupt;
+	rc = (struct rc){ ~0u, __builtin_bswap32(load_le32(u->in + 1)), u->in + 5 };
 	while (out < end) {
 		size_t at = (size_t)(out - dict);
 		uint32_t pos = (uint32_t)at & s->pb_mask;
 
 		if (rc.in > in_end)
-			return corrupt;
+			break;
 		if (!rc_bit(&rc, &s->p.is_match[state][pos])) {
 			uint32_t coder = (((uint32_t)at & s->lp_mask) << s->lc) +
 					 ((at ? out[-1] : 0u) >> (8 - s->lc));
@@ -224,15 +225,16 @@ static const char *decode_symbols(struct unpack *u, struct rc *chunk, const uint
 			len = 1;
 			state = state < LITERAL_STATES ? 9 : 11;
 		}
-		if (s->rep[0] >= at || (len > (size_t)(end - out) && !cut))
-			return corrupt;
+		if (s->rep[0] >= at)
+			break;
 		out = copy_match(out, (size_t)s->rep[0] + 1, MIN(len, (size_t)(end - out)), end);
 	}
 	rc_normalize(&rc);
 	s->state = state;
+	size -= (size_t)(out - u->out);
 	u->out = out;
-	*chunk = rc;
-	return NULL;
+	u->in = in_end;
+	return !size && rc.in == in_end && !rc.code ? NULL : corrupt;
 }
 
 static void state_reset(struct lzma *s)
@@ -258,83 +260,48 @@ static bool set_properties(struct lzma *s, uint8_t byte)
 	return true;
 }
 
-/* An LZMA chunk behind its header: @packed bytes of input, @size of output. */
-static const char *decode_chunk(struct unpack *u, const uint8_t *dict, size_t packed, size_t size)
-{
-	const uint8_t *in_end = u->in + packed;
-	bool cut = size > (size_t)(u->out_end - u->out);
-	const char *error;
-	struct rc rc;
-
-	if (packed < 5 || packed + SYMBOL_INPUT > (size_t)(u->in_end - u->in) || u->in[0])
-		return corrupt;
-	rc.range = ~0u;
-	rc.code = __builtin_bswap32(load_le32(u->in + 1));
-	rc.in = u->in + 5;
-	error = decode_symbols(u, &rc, in_end, dict, cut ? u->out_end : u->out + size, cut);
-	if (error)
-		return error;
-	if (cut)
-		return unpack_full;
-	u->in = in_end;
-	return rc.in == in_end && !rc.code ? NULL : corrupt;
-}
-
 static const char *plain_chunk(struct unpack *u, size_t size)
 {
-	size_t n = MIN(size, (size_t)(u->out_end - u->out));
-
-	if (size > (size_t)(u->in_end - u->in))
+	if (size > (size_t)(u->in_end - u->in) || size > (size_t)(u->out_end - u->out))
 		return corrupt;
-	memcpy(u->out, u->in, n);
+	memcpy(u->out, u->in, size);
 	u->in += size;
-	u->out += n;
-	return n < size ? unpack_full : NULL;
+	u->out += size;
+	return NULL;
 }
 
 const char *lzma2_unpack(struct unpack *u)
 {
 	const uint8_t *dict = NULL;
-	bool have_props = false;
 	const char *error = NULL;
 
 	while (!error) {
 		const uint8_t *p = u->in;
-		uint8_t control;
 		size_t size;
 
 		if (u->in_end - p < 6)
 			return corrupt;
-		control = p[0];
-		if (!control) {
+		if (!p[0]) {
 			u->in++;
-			return NULL;
+			break;
 		}
-		if (control == 1 || control >= 0xe0) {
+		if (p[0] == 1 || p[0] >= 0xe0)
 			dict = u->out;
-			have_props = false;
-		}
-		if (!dict || (control > 2 && control < 0x80))
+		if (!dict || (p[0] > 2 && p[0] < 0x80))
 			return corrupt;
-		u->in += 3;
-		size = (size_t)p[1] << 8 | p[2];
-		if (control < 0x80) {
-			error = plain_chunk(u, size + 1);
+		size = ((size_t)p[1] << 8 | p[2]) + 1;
+		if (p[0] < 0x80) {
+			u->in += 3;
+			error = plain_chunk(u, size);
 			continue;
 		}
-		u->in += 2;
-		if (control >= 0xc0) {
-			if (!set_properties(&lzma, p[5]))
-				return corrupt;
-			u->in++;
-			have_props = true;
-		}
-		if (!have_props)
+		u->in += p[0] < 0xc0 ? 5 : 6;
+		if (p[0] >= 0xc0 && !set_properties(&lzma, p[5]))
 			return corrupt;
-		if (control >= 0xa0)
+		if (p[0] >= 0xa0)
 			state_reset(&lzma);
 		error = decode_chunk(u, dict, ((size_t)p[3] << 8 | p[4]) + 1,
-				     ((size_t)(control & 0x1f) << 16 | size) + 1);
+				     ((size_t)(p[0] & 0x1f) << 16) + size);
 	}
 	return error;
 }

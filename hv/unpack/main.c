@@ -10,7 +10,6 @@
 #define HYPERCALL_SCHED_OP 29
 #define SHUTDOWN 2
 #define REASON_CRASH 3
-#define VENDOR_INTEL 0x756e6547u	/* "Genu" */
 
 uint32_t unpack_main(const uint8_t *payload, size_t size);
 
@@ -55,21 +54,15 @@ static void say(const char *text)
 		__asm__ volatile("outb %0, %w1" : : "a"(*text), "Nd"(DEBUG_PORT));
 }
 
-/* Ends the guest with a crash; the instruction to call with is the vendor's. */
+/* Ends the guest with a crash. */
 static void __noreturn give_up(void)
 {
-	uint32_t reason = REASON_CRASH, vendor, leaf = 0, c, d;
+	static const uint32_t reason = REASON_CRASH;
 
-	__asm__ volatile("cpuid" : "+a"(leaf), "=b"(vendor), "=c"(c), "=d"(d));
 	for (;;) {
 		uint64_t rax = HYPERCALL_SCHED_OP;
 
-		if (vendor == VENDOR_INTEL)
-			__asm__ volatile("vmcall" : "+a"(rax)
-					 : "D"(SHUTDOWN), "S"(&reason) : "memory");
-		else
-			__asm__ volatile("vmmcall" : "+a"(rax)
-					 : "D"(SHUTDOWN), "S"(&reason) : "memory");
+		__asm__ volatile("vmmcall" : "+a"(rax) : "D"(SHUTDOWN), "S"(&reason) : "memory");
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Entered by the builder in 32-bit mode with paging off:
+ * Entered by the builder like a PVH kernel, in 32-bit mode with paging off:
  *   eax  address of this image, whole pages	ebx  start info, kept for the kernel
  *   esi  payload, the end of usable memory	ecx  its size
  * Unpacks in 64-bit mode, which is faster, and enters the kernel as PVH wants it.
@@ -14,9 +14,13 @@
 #define CR0_PE_ET 0x11
 #define CR0_PG 0x80000000
 
-	.section .start, "ax"
+	.section .note.pvh, "a", @note
+	.long	4, 4, 18
+	.asciz	"Xen"
+	.long	start
+
+	.text
 	.code32
-	.globl start
 start:
 	cld
 	mov	%eax, %ebp

@@ -13,17 +13,15 @@
 #ifndef HOSPES_UNPACK_H
 #define HOSPES_UNPACK_H
 
-#include "hospes/types.h"
+#include "hospes/elf.h"
 
 #define XZ_MAGIC "\xfd" "7zXZ"		/* and a zero byte: its string's end */
 #define XZ_MAGIC_SIZE 6u
 #define LZ4_MAGIC "\x02\x21\x4c\x18"
 #define LZ4_MAGIC_SIZE 4u
 
-/* Made by the build: the program, position independent, entered at its first byte. */
-extern const uint8_t unpack_image[];
-extern const uint32_t unpack_image_size;
-extern const uint32_t unpack_memory_size;	/* with zeroed data and stack behind the image */
+/* The program, an ELF file made by the build: position independent, linked at 0. */
+extern const uint8_t unpack_elf[], unpack_elf_end[];
 
 /* A decoder's work: it moves in and out on. */
 struct unpack {
@@ -31,10 +29,10 @@ struct unpack {
 	uint8_t *out, *out_end;
 };
 
-/* What a decoder returns when the output buffer is full before the stream ends. */
-extern const char unpack_full[];
-
-/* Decode u->in. NULL when all is well, or what is wrong. */
+/*
+ * Decode u->in. NULL when all is well, or what is wrong: also when u->out_end
+ * comes before the end; all but the last bytes before u->out are right then.
+ */
 const char *xz_unpack(struct unpack *u);
 const char *lz4_unpack(struct unpack *u);
 
@@ -53,14 +51,6 @@ uint32_t crc32(const uint8_t *buf, size_t size);
  */
 const char *unpack_kernel(const uint8_t *payload, size_t size, uint8_t *memory, uint64_t room,
 			  uint32_t *entry);
-
-static inline uint32_t load_le32(const uint8_t *p)
-{
-	uint32_t v;
-
-	__builtin_memcpy(&v, p, sizeof(v));
-	return v;
-}
 
 /*
  * Repeats @len bytes from @dist back, eight at a time where there is room

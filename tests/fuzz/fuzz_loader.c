@@ -22,10 +22,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (kernel_parse(data, size, &k))
 		return 0;
-	if (k.packed) {
-		check(range_within(k.payload, k.payload_size, size));
+	if (k.payload) {
+		check(range_within((uint64_t)(k.payload - data), k.payload_size, size));
 		return 0;
 	}
+	check(k.elf.entry);
 	check(k.elf.nr_segments && k.elf.nr_segments <= ELF_SEGMENTS_MAX);
 	for (unsigned int i = 0; i < k.elf.nr_segments; i++) {
 		const struct elf_range *s = &k.elf.segment[i];

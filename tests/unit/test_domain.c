@@ -13,16 +13,16 @@
 #include "port/testport.h"
 
 static unsigned int built, gone, again_count;
-static int build_result;
+static bool build_result;
 
-int builder_start(const struct guest_config *config)
+bool builder_start(struct guest_config *config)
 {
 	(void)config;
 	built++;
 	return build_result;
 }
 
-void builder_domain_gone(const struct guest_config *config, bool again)
+void builder_domain_gone(struct guest_config *config, bool again)
 {
 	assert_non_null(config);
 	lock_check_none();
@@ -34,7 +34,7 @@ static int setup(void **state)
 {
 	(void)state;
 	built = gone = again_count = 0;
-	build_result = 0;
+	build_result = true;
 	test_machine_init(4096, 2);
 	policy_init_host();
 	return 0;
@@ -519,7 +519,7 @@ static void test_main_loop(void **state)
 
 	(void)state;
 	runs = idles = 0;
-	build_result = -XEN_ENOMEM;
+	build_result = false;
 	test_boot.cmdline = "guest=\"name=a kernel=x memory=64M\"";
 	hospes_start();
 	assert_int_equal(gone, 0);

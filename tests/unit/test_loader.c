@@ -8,6 +8,7 @@
 #include "hospes/acpi_guest.h"
 #include "hospes/lib.h"
 #include "hospes/loader.h"
+#include "unpack/unpack.h"
 
 static uint8_t file[1 << 20];
 static struct kernel_image k;
@@ -29,8 +30,9 @@ static void test_elf(void **state)
 		size_t size = make(wide);
 
 		assert_null(kernel_parse(file, size, &k));
-		assert_false(k.packed);
-		assert_int_equal(k.entry, 0x101000);
+		assert_null(k.payload);
+		assert_ptr_equal(k.file, file);
+		assert_int_equal(k.elf.entry, 0x101000);
 		assert_int_equal(k.end, 0x10c000);
 		assert_int_equal(k.elf.nr_segments, 2);
 		assert_int_equal(k.elf.segment[1].offset, 0x8000);
@@ -53,7 +55,7 @@ static void test_elf_errors(void **state)
 		const char *word;
 	} cases[] = {
 		{ 4, 1, 3, "no ELF" }, { 5, 1, 2, "no ELF" },
-		{ 32, 8, 4096 - 167, "program headers" }, { 32, 8, ~0ULL, "program headers" },
+		{ 32, 8, 0x8000 + 0x5001 - 167, "program headers" }, { 32, 8, ~0ULL, "program headers" },
 		{ 54, 2, 32, "program headers" }, { 56, 2, 0xffff, "program headers" },
 		{ 56, 2, 0, "no segments" },
 		{ PH0 + 8, 8, ~0ULL, "outside" }, { PH0 + 32, 8, ~0ULL, "outside" },
@@ -92,7 +94,7 @@ static void test_elf_notes(void **state)
 	memcpy(file + at + 24, "\4\0\0\0\10\0\0\0\22\0\0\0Xen\0\0\x10\x10\0\0\0\0\0", 24);
 	elf_put(file + 64 + 2 * 56 + 32, 48, 8);
 	assert_null(kernel_parse(file, size, &k));
-	assert_int_equal(k.entry, 0x101000);
+	assert_int_equal(k.elf.entry, 0x101000);
 	file[at + 24 + 20] = 1;
 	assert_non_null(kernel_parse(file, size, &k));
 }
@@ -134,10 +136,15 @@ static void test_bzimage(void **state)
 
 	(void)state;
 	assert_null(kernel_parse(file, size, &k));
-	assert_true(k.packed);
-	assert_int_equal(k.payload, 3 * 512 + 0x100);
+	assert_ptr_equal(k.payload, file + 3 * 512 + 0x100);
 	assert_int_equal(k.payload_size, 0x2000);
 	assert_int_equal(k.end, 0x1234567);
+	/* The program to load is the unpacker. */
+	assert_ptr_equal(k.file, unpack_elf);
+	assert_int_equal(k.elf.nr_segments, 1);
+	assert_int_equal(k.elf.segment[0].paddr, 0);
+	assert_true(k.elf.segment[0].filesz <= 11 * 1024 && k.elf.end <= 128 * 1024);
+	assert_true(k.elf.entry && k.elf.entry < k.elf.segment[0].filesz);
 	assert_non_null(strstr(kernel_parse(file, size - 1, &k), "cut short"));
 	elf_put(file + 0x248, 0xffffffff, 4);
 	assert_non_null(strstr(kernel_parse(file, size, &k), "cut short"));

@@ -12,16 +12,17 @@
 #include "hospes/guest_config.h"
 
 /*
- * Creates the domain @config describes, loads it and unpauses it. On an error
- * the reason and the remedy are logged with the guest's name and nothing of
+ * Creates the domain @config describes, loads it and unpauses it. False on an
+ * error: the reason and the remedy are logged with the guest's name and nothing of
  * the domain stays. @config is borrowed for the domain's life and beyond.
  */
-int builder_start(const struct guest_config *config) __must_check;
+bool builder_start(struct guest_config *config) __must_check;
 
 /*
  * The last reference of the domain built from @config has gone, its memory is
- * free: starts the guest again when @again, else says that it ended.
+ * free: starts the guest again when @again, else says that it ended. A guest
+ * that never lives for a second is not started for ever.
  */
-void builder_domain_gone(const struct guest_config *config, bool again);
+void builder_domain_gone(struct guest_config *config, bool again);
 
 #endif

@@ -133,7 +133,7 @@ struct domain {
 	struct timer watchdog[2];
 
 	struct console_ring *console;	/* owned, NULL = none */
-	const struct guest_config *config;	/* borrowed: to restart it */
+	struct guest_config *config;	/* borrowed: to restart it */
 
 	uint8_t reap_stage;		/* how far the teardown is; reaper */
 	uint64_t restart_by;		/* ns: until then it waits for an idle CPU; reaper */

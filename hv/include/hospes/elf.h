@@ -11,8 +11,6 @@
 #include "hospes/types.h"
 
 #define ELF_SEGMENTS_MAX 16u
-#define ELF_NOTES_MAX 4u
-#define ELF_HEAD_SIZE 4096u	/* all headers must lie this near to the start */
 
 struct elf_range {
 	uint64_t offset, filesz;	/* within the file */
@@ -20,17 +18,24 @@ struct elf_range {
 };
 
 struct elf_image {
-	unsigned int nr_segments, nr_notes;
+	uint32_t entry;			/* what its PVH note says; not 0 */
+	unsigned int nr_segments;
 	uint64_t end;			/* of the last segment in memory */
 	struct elf_range segment[ELF_SEGMENTS_MAX];	/* rising, disjoint */
-	struct elf_range note[ELF_NOTES_MAX];
 };
 
-/* Checks and reads the headers: @size bytes at @head, of a file of @file_size. */
-const char *elf_parse(const uint8_t *head, size_t size, uint64_t file_size,
-		      struct elf_image *elf);
+/*
+ * Checks and reads the headers and the PVH note: of the file's @size bytes
+ * the first @have are at @file. *elf is valid, if not complete, after an error.
+ */
+const char *elf_parse(const uint8_t *file, uint64_t have, uint64_t size, struct elf_image *elf);
 
-/* Finds the PVH entry in the notes of the whole file. */
-const char *elf_entry(const uint8_t *file, const struct elf_image *elf, uint32_t *entry);
+static inline uint32_t load_le32(const uint8_t *p)
+{
+	uint32_t v;
+
+	__builtin_memcpy(&v, p, sizeof(v));
+	return v;
+}
 
 #endif

@@ -38,6 +38,9 @@ struct guest_config {
 	int32_t initrd_module;		/* the same, -1: none */
 	uint8_t on_crash;		/* enum guest_on_crash */
 	uint8_t evtchn;			/* enum guest_evtchn: the newest ABI offered */
+	/* The builder's: when it started last, how often in a row it ended soon after. */
+	uint64_t started;
+	uint32_t short_lives;
 };
 
 struct guest_list {

@@ -11,11 +11,10 @@
 #include "hospes/elf.h"
 
 struct kernel_image {
-	const uint8_t *file;		/* borrowed: the module */
-	bool packed;
-	struct elf_image elf;		/* !packed */
-	uint32_t entry;			/* !packed */
-	uint64_t payload, payload_size;	/* packed: where it lies in the file */
+	const uint8_t *file;		/* what to load: the module, borrowed, or the unpacker */
+	struct elf_image elf;		/* its headers */
+	const uint8_t *payload;		/* within the module; NULL: not packed */
+	uint64_t payload_size;
 	uint64_t end;			/* lowest possible end of the kernel in memory */
 };
 
