@@ -15,6 +15,8 @@
 
 #define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */
 
+#define MSR_TSC 0x10u
+
 #define MTRR_CAP 0x508u			/* 8 variable ranges, fixed ones, write combining */
 #define MTRR_DEF_VALID 0xcffu
 #define MTRR_DEF_RESET 0x806u		/* enabled, write-back */
@@ -29,35 +31,30 @@ enum vendor { ANY, AMD, INTEL };
 
 struct access {
 	const struct row *row;
+	uint64_t *slot;		/* of plain storage, else NULL */
 	uint32_t nr;		/* of the MSR in its row */
-	uint64_t val;		/* read or to write */
+	uint64_t val;		/* to write */
 };
-
-/* False: #GP. */
-typedef bool handler(struct vcpu *v, struct access *a);
 
 struct row {
 	uint32_t first, last;
-	handler *read;
-	handler *write;		/* NULL: #GP */
-	uint64_t value;		/* of constants; where in struct vcpu, of plain storage */
+	bool (*write)(struct vcpu *v, struct access *a);	/* false: #GP; NULL: always */
+	uint64_t value;		/* of constants */
+	uint16_t slot;		/* of plain storage: where in struct vcpu */
 	enum vendor vendor;
 };
 
-/* --- Kinds of handlers -------------------------------------------------- */
-
-static bool read_const(struct vcpu *v, struct access *a)
+static uint64_t current_value(const struct access *a)
 {
-	a->val = a->row->value;
-	return true;
+	return a->slot ? *a->slot : a->row->value;
 }
+
+/* --- Kinds of writes ---------------------------------------------------- */
 
 /* What is there already may be written. */
 static bool write_same(struct vcpu *v, struct access *a)
 {
-	uint64_t new = a->val;
-
-	return a->row->read(v, a) && a->val == new;
+	return a->val == current_value(a);
 }
 
 static bool write_drop(struct vcpu *v, struct access *a)
@@ -65,21 +62,9 @@ static bool write_drop(struct vcpu *v, struct access *a)
 	return true;
 }
 
-static uint64_t *slot(struct vcpu *v, const struct access *a)
-{
-	return (uint64_t *)(void *)((char *)v + a->row->value) +
-	       index_nospec(a->nr, a->row->last - a->row->first + 1);
-}
-
-static bool read_slot(struct vcpu *v, struct access *a)
-{
-	a->val = *slot(v, a);
-	return true;
-}
-
 static bool write_slot(struct vcpu *v, struct access *a)
 {
-	*slot(v, a) = a->val;
+	*a->slot = a->val;
 	return true;
 }
 
@@ -92,12 +77,6 @@ static void move_tsc(struct vcpu *v, uint64_t delta)
 	cpu->set_tsc_offset(v, v->tsc_offset);
 	vlapic_tsc_changed(v);
 	pvclock_update(v);
-}
-
-static bool read_tsc(struct vcpu *v, struct access *a)
-{
-	a->val = port_tsc() + v->tsc_offset;
-	return true;
 }
 
 static bool write_tsc(struct vcpu *v, struct access *a)
@@ -149,12 +128,6 @@ static bool write_mtrr_var(struct vcpu *v, struct access *a)
 
 /* --- The rest ------------------------------------------------------------- */
 
-static bool read_hwcr(struct vcpu *v, struct access *a)
-{
-	a->val = v->domain->policy->ext[7].edx & FEATURE_INVTSC ? HWCR_TSC_FREQ_SEL : 0;
-	return true;
-}
-
 static bool write_hypercall_page(struct vcpu *v, struct access *a)
 {
 	return hypercall_page_write(v, a->val) == 0;
@@ -163,13 +136,13 @@ static bool write_hypercall_page(struct vcpu *v, struct access *a)
 /* --- The table ------------------------------------------------------------ */
 
 #define CONST(first, last, value, write, vendor) \
-	{ first, last, read_const, write, value, vendor }
+	{ first, last, write, value, 0, vendor }
 #define SLOT(first, last, field, write, vendor) \
-	{ first, last, read_slot, write, offsetof(struct vcpu, msr.field), vendor }
+	{ first, last, write, 0, offsetof(struct vcpu, msr.field), vendor }
 
 /* Sorted, disjoint. */
 static const struct row rows[] = {
-	{ 0x10, 0x10, read_tsc, write_tsc, 0, ANY },
+	CONST(MSR_TSC, MSR_TSC, 0, write_tsc, ANY),		/* msr_read() knows better */
 	CONST(0x17, 0x17, 0, NULL, INTEL),			/* PLATFORM_ID */
 	CONST(0x3a, 0x3a, 1, NULL, INTEL),			/* FEATURE_CONTROL: locked */
 	SLOT(0x3b, 0x3b, tsc_adjust, write_tsc_adjust, ANY),
@@ -193,10 +166,10 @@ static const struct row rows[] = {
 	CONST(0x401, 0x403, 0, write_drop, ANY),
 	SLOT(0x404, 0x404, mc_ctl[1], write_slot, ANY),
 	CONST(0x405, 0x407, 0, write_drop, ANY),
-	{ 0x40000000, 0x40000000, read_const, write_hypercall_page, 0, ANY },
+	CONST(0x40000000, 0x40000000, 0, write_hypercall_page, ANY),
 	CONST(0xc0010000, 0xc0010007, 0, write_drop, AMD),	/* performance counters */
 	CONST(0xc0010010, 0xc0010010, 0, write_same, AMD),	/* SYSCFG */
-	{ 0xc0010015, 0xc0010015, read_hwcr, write_same, 0, AMD },
+	SLOT(0xc0010015, 0xc0010015, hwcr, write_same, AMD),
 	CONST(0xc001001f, 0xc001001f, 0, write_same, AMD),	/* NB_CFG */
 	CONST(0xc0010055, 0xc0010055, 0, write_same, AMD),	/* interrupt pending message */
 	CONST(0xc0011029, 0xc0011029, DE_CFG, write_same, AMD),
@@ -209,7 +182,7 @@ static bool vendor_fits(const struct vcpu *v, enum vendor vendor)
 	return vendor == ANY || (ebx == VENDOR_AMD || ebx == VENDOR_HYGON) == (vendor == AMD);
 }
 
-static bool find(const struct vcpu *v, uint32_t msr, struct access *a)
+static bool find(struct vcpu *v, uint32_t msr, struct access *a)
 {
 	size_t low = 0, high = ARRAY_SIZE(rows);
 
@@ -223,6 +196,8 @@ static bool find(const struct vcpu *v, uint32_t msr, struct access *a)
 	}
 	a->row = &rows[index_nospec(low, ARRAY_SIZE(rows))];
 	a->nr = msr - a->row->first;
+	a->slot = a->row->slot ? (uint64_t *)(void *)((char *)v + a->row->slot) +
+			index_nospec(a->nr, a->row->last - a->row->first + 1) : NULL;
 	return a->nr <= a->row->last - a->row->first && vendor_fits(v, a->row->vendor);
 }
 
@@ -230,9 +205,9 @@ bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
 	struct access a;
 
-	if (!find(v, msr, &a) || !a.row->read(v, &a))
+	if (!find(v, msr, &a))
 		return false;
-	*val = a.val;
+	*val = msr == MSR_TSC ? port_tsc() + v->tsc_offset : current_value(&a);
 	return true;
 }
 
@@ -251,4 +226,6 @@ void msr_vcpu_init(struct vcpu *v)
 	memset(&v->msr, 0, sizeof(v->msr));
 	v->msr.mtrr_def = MTRR_DEF_RESET;
 	v->msr.xcr0 = 1;
+	if (v->domain->policy->ext[7].edx & FEATURE_INVTSC)
+		v->msr.hwcr = HWCR_TSC_FREQ_SEL;
 }

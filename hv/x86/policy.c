@@ -134,19 +134,6 @@ static const struct {
 	SOURCE(EXT_BASE + 0x1d, cache_ext, true),
 };
 
-static void read_source(size_t nr)
-{
-	uint32_t leaf = sources[nr].leaf, max, r[4];
-
-	insn_cpuid(leaf & EXT_BASE, 0, r);
-	max = r[CPUID_EAX];
-	for (uint32_t i = 0; i < sources[nr].count && leaf <= max; i++) {
-		insn_cpuid(leaf, sources[nr].subleaves ? i : 0, r);
-		memcpy(reg_at(&host_policy, sources[nr].first + 4 * i), r, sizeof(r));
-		leaf += !sources[nr].subleaves;
-	}
-}
-
 /* Size of the XSAVE area for @components. */
 static uint32_t xstate_size(const struct cpu_policy *p, uint64_t components, bool compacted)
 {
@@ -154,14 +141,10 @@ static uint32_t xstate_size(const struct cpu_policy *p, uint64_t components, boo
 
 	for (uint64_t left = components & ~(uint64_t)XSTATE_LEGACY; left; left &= left - 1) {
 		const struct cpuid_regs *c = &p->xstate[ffs64(left)];
+		bool aligned = c->ecx & XSAVE_ALIGNED;
 
-		if (!compacted) {
-			size = MAX(size, c->ebx + c->eax);
-			continue;
-		}
-		if (c->ecx & XSAVE_ALIGNED)
-			size = ALIGN_UP(size, 64);
-		size += c->eax;
+		size = !compacted ? MAX(size, c->ebx + c->eax) :
+		       (aligned ? ALIGN_UP(size, 64) : size) + c->eax;
 	}
 	return size;
 }
@@ -205,8 +188,17 @@ void policy_init_host(void)
 	struct cpu_policy *h = &host_policy;
 
 	memset(h, 0, sizeof(*h));
-	for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
-		read_source(i);
+	for (size_t nr = 0; nr < ARRAY_SIZE(sources); nr++) {
+		uint32_t leaf = sources[nr].leaf, max, r[4];
+
+		insn_cpuid(leaf & EXT_BASE, 0, r);
+		max = r[CPUID_EAX];
+		for (uint32_t i = 0; i < sources[nr].count && leaf <= max; i++) {
+			insn_cpuid(leaf, sources[nr].subleaves ? i : 0, r);
+			memcpy(reg_at(h, sources[nr].first + 4 * i), r, sizeof(r));
+			leaf += !sources[nr].subleaves;
+		}
+	}
 	h->xcr0_mask = (uint64_t)h->xstate[0].edx << 32 | h->xstate[0].eax;
 	h->maxphysaddr = h->ext[8].eax ? (uint8_t)h->ext[8].eax : 36;
 	set_control_bits(h);

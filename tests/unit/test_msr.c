@@ -147,6 +147,7 @@ static void test_hwcr_without_invtsc(void **state)
 {
 	(void)state;
 	policy.ext[7].edx = 0;
+	msr_vcpu_init(&vcpu);
 	assert_int_equal(get(0xc0010015), 0);
 }
 

@@ -82,7 +82,7 @@ struct vcpu {
 	/* MSRs the policy keeps per vCPU. */
 	struct {
 		uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
-		uint64_t tsc_adjust, tsc_aux, xcr0;
+		uint64_t tsc_adjust, tsc_aux, xcr0, hwcr;
 		uint64_t mc_ctl[2];
 	} msr;
 
