@@ -16,8 +16,8 @@
 
 static const char *const exit_names[EXIT_KIND_COUNT] = {
 	"interrupt", "nmi", "hypercall", "cpuid", "rdmsr", "wrmsr", "io", "npf", "hlt", "pause",
-	"window", "shutdown", "wbinvd", "xsetbv", "rdpmc", "mwait", "undefined", "exception",
-	"task", "cr", "invalid", "unknown",
+	"window", "shutdown", "wbinvd", "xsetbv", "rdpmc", "undefined", "icebp", "exception",
+	"cr8", "unknown",
 };
 
 static struct {

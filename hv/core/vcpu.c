@@ -148,8 +148,7 @@ static void reset_system(struct guest_system *s, uint8_t vector)
 	s->seg[SEG_CS].base = (uint64_t)vector << 12;
 	s->seg[SEG_LDTR].attr = SEG_SYS_LDT;
 	s->seg[SEG_TR].attr = SEG_SYS_TSS;
-	s->gdt_base = s->idt_base = s->cr2 = s->cr3 = s->cr4 = s->efer = 0;
-	s->gdt_limit = s->idt_limit = 0xffff;
+	s->cr2 = s->cr3 = s->cr4 = s->efer = 0;
 	s->cr0 = CR0_RESET;
 	s->dr6 = DR6_RESET;
 	s->dr7 = DR7_RESET;

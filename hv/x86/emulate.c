@@ -4,6 +4,7 @@
  */
 #include "hospes/emulate.h"
 
+#include "hospes/guest_access.h"
 #include "hospes/lib.h"
 
 #define FLAG_CF (1u << 0)
@@ -68,14 +69,7 @@ static void reg_put(struct emul *e, unsigned int nr, uint64_t val, unsigned int 
 
 static unsigned int operand_reg(const struct insn *in, enum insn_operand o)
 {
-	switch ((int)o) {
-	case OPD_RM:
-		return in->rm;
-	case OPD_REG:
-		return in->reg;
-	default:
-		return GPR_RAX;
-	}
+	return o == OPD_RM ? in->rm : o == OPD_REG ? in->reg : GPR_RAX;
 }
 
 static void retire(struct emul *e)
@@ -86,14 +80,6 @@ static void retire(struct emul *e)
 }
 
 /* --- Memory ------------------------------------------------------------- */
-
-static bool fault(struct emul *e, uint8_t vector)
-{
-	e->vector = vector;
-	e->has_error = true;
-	e->error = 0;
-	return false;
-}
 
 /* Type and limit outside 64-bit mode. */
 static bool segment_allows(const struct guest_segment *s, uint64_t off, uint64_t last, bool write)
@@ -111,18 +97,20 @@ static bool linear(struct emul *e, enum guest_seg nr, uint64_t off, unsigned int
 		   gva_t *out)
 {
 	struct guest_segment s = { .base = 0 };
-	uint8_t vector = nr == SEG_SS ? VECTOR_SS : VECTOR_GP;
-	uint64_t last;
+	bool ok;
 
 	if (e->mode != INSN_MODE_64 || nr >= SEG_FS)
 		e->ops->segment(e, nr, &s);
 	*out = s.base + off;
-	last = (e->mode == INSN_MODE_64 ? *out : off) + len - 1;
-	if (e->mode == INSN_MODE_64)
-		return (sign_extend(*out, 6) == *out && sign_extend(last, 6) == last) ||
-		       fault(e, vector);
-	*out = (uint32_t)*out;
-	return segment_allows(&s, off, last, write) || fault(e, vector);
+	if (e->mode == INSN_MODE_64) {
+		ok = gva_is_canonical(*out) && gva_is_canonical(*out + len - 1);
+	} else {
+		*out = (uint32_t)*out;
+		ok = segment_allows(&s, off, off + len - 1, write);
+	}
+	e->vector = nr == SEG_SS ? VECTOR_SS : VECTOR_GP;
+	e->error = 0;
+	return ok;
 }
 
 /* The offset of the memory operand in its segment. */
@@ -140,28 +128,20 @@ static uint64_t effective(const struct emul *e)
 	return off & mask_of(in->addr_bytes);
 }
 
-static bool mem_read(struct emul *e, enum guest_seg seg, uint64_t off, unsigned int len,
-		     uint64_t *val)
+static bool mem_access(struct emul *e, enum guest_seg seg, uint64_t off, unsigned int len,
+		       uint64_t *val, bool write)
 {
 	gva_t addr;
 
-	*val = 0;
-	return linear(e, seg, off, len, false, &addr) && e->ops->read(e, addr, val, len);
-}
-
-static bool mem_write(struct emul *e, enum guest_seg seg, uint64_t off, unsigned int len,
-		      uint64_t val)
-{
-	gva_t addr;
-
-	return linear(e, seg, off, len, true, &addr) && e->ops->write(e, addr, &val, len);
+	return linear(e, seg, off, len, write, &addr) && e->ops->access(e, addr, val, len, write);
 }
 
 static bool operand_get(struct emul *e, enum insn_operand o, uint64_t off, unsigned int bytes,
 			uint64_t *val)
 {
+	*val = 0;
 	if (o == OPD_RM && e->insn->is_mem)
-		return mem_read(e, e->insn->seg, off, bytes, val);
+		return mem_access(e, e->insn->seg, off, bytes, val, false);
 	if (o == OPD_IMM)
 		*val = e->insn->imm & mask_of(bytes);
 	else
@@ -173,7 +153,7 @@ static bool operand_put(struct emul *e, enum insn_operand o, uint64_t off, unsig
 			uint64_t val)
 {
 	if (o == OPD_RM && e->insn->is_mem)
-		return mem_write(e, e->insn->seg, off, bytes, val);
+		return mem_access(e, e->insn->seg, off, bytes, &val, true);
 	reg_put(e, operand_reg(e->insn, o), val, bytes);
 	return true;
 }
@@ -182,46 +162,21 @@ static bool operand_put(struct emul *e, enum insn_operand o, uint64_t off, unsig
 
 static uint32_t result_flags(uint64_t res, unsigned int bytes)
 {
-	uint32_t f = 0;
-
 	res &= mask_of(bytes);
-	if (!res)
-		f |= FLAG_ZF;
-	if (res >> (8 * bytes - 1))
-		f |= FLAG_SF;
-	if (!__builtin_parityll(res & 0xff))
-		f |= FLAG_PF;
-	return f;
+	return (res ? 0 : FLAG_ZF) | (res >> (8 * bytes - 1) ? FLAG_SF : 0) |
+	       (__builtin_parityll(res & 0xff) ? 0 : FLAG_PF);
 }
 
-/* The carries out of every bit decide CF, AF and OF, for sums and differences alike. */
-static uint32_t carry_flags(uint64_t carries, unsigned int bytes)
+/* The carry, or borrow, out of every bit decides CF, AF and OF. */
+static uint64_t add_sub(bool minus, uint64_t a, uint64_t b, uint64_t carry, unsigned int bytes,
+			uint32_t *flags)
 {
+	uint64_t res = minus ? a - b - carry : a + b + carry;
+	uint64_t x = minus ? ~a : a, out = (x & b) | ((x | b) & (minus ? res : ~res));
 	unsigned int msb = 8 * bytes - 1;
-	uint32_t f = 0;
 
-	if ((carries >> msb) & 1)
-		f |= FLAG_CF;
-	if ((carries >> 3) & 1)
-		f |= FLAG_AF;
-	if (((carries >> msb) ^ (carries >> (msb - 1))) & 1)
-		f |= FLAG_OF;
-	return f;
-}
-
-static uint64_t add(uint64_t a, uint64_t b, uint64_t carry, unsigned int bytes, uint32_t *flags)
-{
-	uint64_t res = a + b + carry;
-
-	*flags = result_flags(res, bytes) | carry_flags((a & b) | ((a | b) & ~res), bytes);
-	return res;
-}
-
-static uint64_t sub(uint64_t a, uint64_t b, uint64_t borrow, unsigned int bytes, uint32_t *flags)
-{
-	uint64_t res = a - b - borrow;
-
-	*flags = result_flags(res, bytes) | carry_flags((~a & b) | ((~a | b) & res), bytes);
+	*flags = result_flags(res, bytes) | (out >> msb & 1 ? FLAG_CF : 0) |
+		 (out & 8 ? FLAG_AF : 0) | ((out >> msb ^ out >> (msb - 1)) & 1 ? FLAG_OF : 0);
 	return res;
 }
 
@@ -240,25 +195,18 @@ static uint64_t compute(struct emul *e, uint64_t dst, uint64_t src, uint32_t *fl
 {
 	unsigned int n = e->insn->op_bytes;
 	uint32_t cf = *flags & FLAG_CF;
+	enum insn_op op = e->insn->op;
 	uint64_t res;
 
-	switch ((int)e->insn->op) {
-	case INSN_ADD: case INSN_XADD:
-		return add(dst, src, 0, n, flags);
-	case INSN_ADC:
-		return add(dst, src, cf, n, flags);
-	case INSN_SUB: case INSN_CMP:
-		return sub(dst, src, 0, n, flags);
-	case INSN_SBB:
-		return sub(dst, src, cf, n, flags);
+	switch ((int)op) {
+	case INSN_ADD: case INSN_XADD: case INSN_ADC:
+		return add_sub(false, dst, src, op == INSN_ADC ? cf : 0, n, flags);
+	case INSN_SUB: case INSN_CMP: case INSN_SBB:
+		return add_sub(true, dst, src, op == INSN_SBB ? cf : 0, n, flags);
 	case INSN_NEG:
-		return sub(0, dst, 0, n, flags);
-	case INSN_INC:
-		res = add(dst, 1, 0, n, flags);
-		*flags = (*flags & ~FLAG_CF) | cf;
-		return res;
-	case INSN_DEC:
-		res = sub(dst, 1, 0, n, flags);
+		return add_sub(true, 0, dst, 0, n, flags);
+	case INSN_INC: case INSN_DEC:
+		res = add_sub(op == INSN_DEC, dst, 1, 0, n, flags);
 		*flags = (*flags & ~FLAG_CF) | cf;
 		return res;
 	case INSN_AND: case INSN_TEST:
@@ -273,9 +221,9 @@ static uint64_t compute(struct emul *e, uint64_t dst, uint64_t src, uint32_t *fl
 	case INSN_NOT:
 		return ~dst;
 	case INSN_BT: case INSN_BTS: case INSN_BTR: case INSN_BTC:
-		return bit_op(e->insn->op, dst, src & (8 * n - 1), flags);
+		return bit_op(op, dst, src & (8 * n - 1), flags);
 	case INSN_CMPXCHG:
-		sub(reg_get(e, GPR_RAX, n), dst, 0, n, flags);
+		add_sub(true, reg_get(e, GPR_RAX, n), dst, 0, n, flags);
 		return *flags & FLAG_ZF ? src : dst;
 	case INSN_MOVSX:
 		return sign_extend(src, e->insn->src_bytes);
@@ -288,19 +236,31 @@ static uint64_t compute(struct emul *e, uint64_t dst, uint64_t src, uint32_t *fl
 	return res;
 }
 
-/* What an operation does with its operands; 0: not known here. */
-enum { RD = 1, RS = 2, WR = 4, SWAP = 8 /* the source gets the old destination */ };
-
-static const uint8_t traits[INSN_OP_COUNT] = {
-	[INSN_ADD] = RD | RS | WR, [INSN_OR] = RD | RS | WR, [INSN_ADC] = RD | RS | WR,
-	[INSN_SBB] = RD | RS | WR, [INSN_AND] = RD | RS | WR, [INSN_SUB] = RD | RS | WR,
-	[INSN_XOR] = RD | RS | WR, [INSN_CMP] = RD | RS, [INSN_TEST] = RD | RS,
-	[INSN_INC] = RD | WR, [INSN_DEC] = RD | WR, [INSN_NOT] = RD | WR, [INSN_NEG] = RD | WR,
-	[INSN_BT] = RD | RS, [INSN_BTS] = RD | RS | WR, [INSN_BTR] = RD | RS | WR,
-	[INSN_BTC] = RD | RS | WR, [INSN_MOV] = RS | WR, [INSN_MOVZX] = RS | WR,
-	[INSN_MOVSX] = RS | WR, [INSN_MOVBE] = RS | WR, [INSN_XCHG] = RD | RS | WR | SWAP,
-	[INSN_CMPXCHG] = RD | RS | WR, [INSN_XADD] = RD | RS | WR | SWAP,
+/*
+ * What an operation does with its operands, or a string operation with memory
+ * at SI and DI, port and accumulator.
+ */
+enum {
+	RD = 1, RS = 2, WR = 4, SWAP = 8 /* the source gets the old destination */,
+	FROM_SI = 16, FROM_DI = 32, FROM_PORT = 64, TO_DI = 128, TO_PORT = 256, TO_ACC = 512,
+	COMPARE = 1024, STRING = FROM_SI | FROM_DI | FROM_PORT | TO_DI,
 };
+
+static const uint16_t traits[INSN_OP_COUNT] = {
+	[INSN_ADD ... INSN_XOR] = RD | RS | WR, [INSN_CMP] = RD | RS, [INSN_TEST] = RD | RS,
+	[INSN_INC ... INSN_NEG] = RD | WR, [INSN_BT] = RD | RS,
+	[INSN_BTS ... INSN_BTC] = RD | RS | WR, [INSN_MOV ... INSN_MOVBE] = RS | WR,
+	[INSN_XCHG] = RD | RS | WR | SWAP, [INSN_CMPXCHG] = RD | RS | WR,
+	[INSN_XADD] = RD | RS | WR | SWAP,
+	[INSN_MOVS] = FROM_SI | TO_DI, [INSN_CMPS] = FROM_SI | FROM_DI | COMPARE,
+	[INSN_STOS] = TO_DI, [INSN_LODS] = FROM_SI | TO_ACC, [INSN_SCAS] = FROM_DI | COMPARE,
+	[INSN_INS] = FROM_PORT | TO_DI, [INSN_OUTS] = FROM_SI | TO_PORT,
+};
+
+static void set_flags(struct emul *e, uint32_t flags)
+{
+	e->regs->rflags = (e->regs->rflags & ~(uint64_t)FLAGS_ALL) | (flags & FLAGS_ALL);
+}
 
 /* BT and its like with a register as bit number reach beyond the operand. */
 static uint64_t bit_string(const struct insn *in, uint64_t off, uint64_t bit)
@@ -311,50 +271,32 @@ static uint64_t bit_string(const struct insn *in, uint64_t off, uint64_t bit)
 	return (off + (uint64_t)index * in->op_bytes) & mask_of(in->addr_bytes);
 }
 
-static enum emul_result emulate_plain(struct emul *e, uint8_t does)
+static bool emulate_plain(struct emul *e, unsigned int does)
 {
 	const struct insn *in = e->insn;
 	uint64_t dst = 0, src = 0, res, off = in->is_mem ? effective(e) : 0;
 	uint32_t flags = (uint32_t)e->regs->rflags;
 
 	if ((does & RS) && !operand_get(e, in->src, off, in->src_bytes, &src))
-		return EMUL_FAULT;
+		return false;
 	if (in->op >= INSN_BT && in->op <= INSN_BTC && in->is_mem && in->src == OPD_REG)
 		off = bit_string(in, off, src);
 	if ((does & RD) && !operand_get(e, in->dst, off, in->op_bytes, &dst))
-		return EMUL_FAULT;
+		return false;
 	res = compute(e, dst, src, &flags);
 	/* Memory first: nothing has changed when it faults. */
 	if ((does & WR) && !operand_put(e, in->dst, off, in->op_bytes, res))
-		return EMUL_FAULT;
+		return false;
 	if (does & SWAP)
 		reg_put(e, operand_reg(in, in->src), dst, in->op_bytes);
 	if (in->op == INSN_CMPXCHG && !(flags & FLAG_ZF))
 		gpr_put(&e->regs->gpr[GPR_RAX], dst, in->op_bytes);
-	e->regs->rflags = (e->regs->rflags & ~(uint64_t)FLAGS_ALL) | (flags & FLAGS_ALL);
+	set_flags(e, flags);
 	retire(e);
-	return EMUL_OK;
+	return true;
 }
 
 /* --- Strings ------------------------------------------------------------ */
-
-enum {
-	FROM_SI = 1, FROM_DI = 2, FROM_PORT = 4, TO_DI = 8, TO_PORT = 16, TO_ACC = 32, COMPARE = 64,
-};
-
-static uint8_t string_traits(enum insn_op op)
-{
-	switch ((int)op) {
-	case INSN_MOVS: return FROM_SI | TO_DI;
-	case INSN_CMPS: return FROM_SI | FROM_DI | COMPARE;
-	case INSN_STOS: return TO_DI;
-	case INSN_LODS: return FROM_SI | TO_ACC;
-	case INSN_SCAS: return FROM_DI | COMPARE;
-	case INSN_INS: return FROM_PORT | TO_DI;
-	case INSN_OUTS: return FROM_SI | TO_PORT;
-	default: return 0;
-	}
-}
 
 static void advance(struct emul *e, unsigned int nr)
 {
@@ -366,30 +308,30 @@ static void advance(struct emul *e, unsigned int nr)
 }
 
 /* One iteration. */
-static bool string_step(struct emul *e, uint8_t does)
+static bool string_step(struct emul *e, unsigned int does)
 {
 	const struct insn *in = e->insn;
 	unsigned int n = in->op_bytes;
 	uint64_t si = reg_get(e, GPR_RSI, in->addr_bytes), di = reg_get(e, GPR_RDI, in->addr_bytes);
 	uint16_t port = (uint16_t)e->regs->gpr[GPR_RDX];
-	uint64_t val = e->regs->gpr[GPR_RAX] & mask_of(n), other;
+	uint64_t val = e->regs->gpr[GPR_RAX] & mask_of(n), other = 0;
 	uint32_t flags;
 
-	if ((does & FROM_SI) && !mem_read(e, in->seg, si, n, &val))
+	if ((does & FROM_SI) && !mem_access(e, in->seg, si, n, &val, false))
 		return false;
-	if ((does & FROM_DI) && !mem_read(e, SEG_ES, di, n, &other))
+	if ((does & FROM_DI) && !mem_access(e, SEG_ES, di, n, &other, false))
 		return false;
 	if (does & FROM_PORT)
 		val = e->ops->in(e, port, n);
-	if ((does & TO_DI) && !mem_write(e, SEG_ES, di, n, val))
+	if ((does & TO_DI) && !mem_access(e, SEG_ES, di, n, &val, true))
 		return false;
 	if (does & TO_PORT)
 		e->ops->out(e, port, n, (uint32_t)val);
 	if (does & TO_ACC)
 		gpr_put(&e->regs->gpr[GPR_RAX], val, n);
 	if (does & COMPARE) {
-		sub(val, other, 0, n, &flags);
-		e->regs->rflags = (e->regs->rflags & ~(uint64_t)FLAGS_ALL) | flags;
+		add_sub(true, val, other, 0, n, &flags);
+		set_flags(e, flags);
 	}
 	if (does & FROM_SI)
 		advance(e, GPR_RSI);
@@ -398,7 +340,7 @@ static bool string_step(struct emul *e, uint8_t does)
 	return true;
 }
 
-static enum emul_result emulate_string(struct emul *e, uint8_t does)
+static bool emulate_string(struct emul *e, unsigned int does)
 {
 	const struct insn *in = e->insn;
 	uint64_t *rcx = &e->regs->gpr[GPR_RCX];
@@ -407,7 +349,7 @@ static enum emul_result emulate_string(struct emul *e, uint8_t does)
 
 	for (unsigned int i = 0; count && i < EMUL_REP_MAX; i++) {
 		if (!string_step(e, does))
-			return EMUL_FAULT;
+			return false;
 		count--;
 		if (!in->rep)
 			break;
@@ -417,14 +359,12 @@ static enum emul_result emulate_string(struct emul *e, uint8_t does)
 	}
 	if (!count)
 		retire(e);
-	return EMUL_OK;
+	return true;
 }
 
-enum emul_result emulate(struct emul *e)
+bool emulate(struct emul *e)
 {
-	uint8_t string = string_traits(e->insn->op), plain = traits[e->insn->op];
+	unsigned int does = traits[e->insn->op];
 
-	if (string)
-		return emulate_string(e, string);
-	return plain ? emulate_plain(e, plain) : EMUL_UNHANDLED;
+	return does & STRING ? emulate_string(e, does) : emulate_plain(e, does);
 }

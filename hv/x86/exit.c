@@ -32,44 +32,52 @@
 #define MSR_APIC_BASE 0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
 
-/* A guest that steps through its code expects to stop after this, too. */
-static void step_trap(struct vcpu *v)
-{
-	struct guest_system sys;
-
-	cpu->get_system(v, &sys);
-	sys.dr6 |= DR6_BS;
-	if (!cpu->set_system(v, &sys))
-		cpu->inject(v, EVENT_EXCEPTION, VECTOR_DB, false, 0);
-}
-
-/* The one place where an instruction done here is left behind. */
+/* Where an instruction done here is left behind. */
 static void advance(struct vcpu *v, unsigned int len)
 {
 	v->regs.rip += len;
+	/* A guest that steps through its code expects to stop after this, too. */
 	if (unlikely(v->regs.rflags & RFLAGS_TF))
-		step_trap(v);
+		cpu->inject(v, EVENT_EXCEPTION, VECTOR_DB, 0, DR6_BS);
+}
+
+static bool raise_gp(struct vcpu *v)
+{
+	cpu->inject(v, EVENT_EXCEPTION, VECTOR_GP, 0, 0);
+	return false;
+}
+
+static bool raise_ud(struct vcpu *v)
+{
+	cpu->inject(v, EVENT_EXCEPTION, VECTOR_UD, 0, 0);
+	return false;
 }
 
 /* --- Instruction bytes -------------------------------------------------- */
 
-/* Copies what can be read at @ip, across a page boundary too. */
-static size_t fetch(struct vcpu *v, gva_t ip, uint8_t buf[INSN_MAX_LEN])
-{
-	size_t got;
-
-	(void)!guest_fetch(v, ip, buf, INSN_MAX_LEN, &got);
-	return got;
-}
-
-static unsigned int length_slow(struct vcpu *v, enum insn_mode mode, gva_t ip, enum insn_op op)
+/* Decodes what is at RIP, across a page boundary too. False: it was dealt with, or runs again. */
+static bool decode_here(struct vcpu *v, const struct vm_exit *exit, enum insn_mode *mode,
+			struct insn *in)
 {
 	uint8_t buf[INSN_MAX_LEN];
-	struct insn in;
+	size_t got = INSN_MAX_LEN;
+	gva_t ip;
+	int rc;
 
-	if (insn_decode(buf, fetch(v, ip, buf), mode, &in))
-		return 0;
-	return in.op == op || (op == INSN_WBINVD && in.op == INSN_INVD) ? in.len : 0;
+	*mode = cpu->get_code(v, &ip);
+	if (exit->kind == EXIT_NPF && exit->npf.insn)
+		memcpy(buf, exit->npf.insn, INSN_MAX_LEN);
+	else
+		(void)!guest_fetch(v, ip, buf, INSN_MAX_LEN, &got);
+	rc = insn_decode(buf, got, *mode, in);
+	if (rc == -XEN_E2BIG) {
+		raise_gp(v);
+	} else if (rc == -XEN_EOPNOTSUPP && exit->kind == EXIT_NPF) {
+		log_debug("d%u v%u: instruction at %lx (opcode %x) is not emulated",
+			  v->domain->id, v->id, v->regs.rip, in->opcode);
+		raise_ud(v);
+	}
+	return !rc;
 }
 
 /*
@@ -81,33 +89,26 @@ static unsigned int exit_length(struct vcpu *v, const struct vm_exit *exit, enum
 	enum insn_mode mode;
 	unsigned int len = 0;
 	const uint8_t *code;
+	struct insn in;
 	size_t avail;
 	gva_t ip;
 
 	if (exit->insn_len)
 		return exit->insn_len;
-	mode = cpu->get_code(v, &ip);
+	cpu->get_code(v, &ip);
 	read_lock(&v->domain->p2m.lock);
 	code = guest_code(v, ip, &avail);
 	if (likely(code))
 		len = insn_length_fast(code, avail, op);
 	read_unlock(&v->domain->p2m.lock);
-	return likely(len) ? len : length_slow(v, mode, ip, op);
+	if (likely(len))
+		return len;
+	if (!decode_here(v, exit, &mode, &in))
+		return 0;
+	return in.op == op || (op == INSN_WBINVD && in.op == INSN_INVD) ? in.len : 0;
 }
 
 /* --- Instructions. True: done, RIP moves on. ------------------------------ */
-
-static bool raise_gp(struct vcpu *v)
-{
-	cpu->inject(v, EVENT_EXCEPTION, VECTOR_GP, true, 0);
-	return false;
-}
-
-static bool raise_ud(struct vcpu *v)
-{
-	cpu->inject(v, EVENT_EXCEPTION, VECTOR_UD, false, 0);
-	return false;
-}
 
 static bool exit_cpuid(struct vcpu *v)
 {
@@ -131,13 +132,9 @@ static bool exit_msr_read(struct vcpu *v)
 {
 	uint32_t msr = (uint32_t)v->regs.gpr[GPR_RCX];
 	uint64_t val;
-	bool ok;
 
-	if (is_apic_msr(msr))
-		ok = vlapic_msr_read(v, msr, &val);
-	else
-		ok = cpu->msr_read(v, msr, &val) || msr_read(v, msr, &val);
-	if (!ok)
+	if (is_apic_msr(msr) ? !vlapic_msr_read(v, msr, &val) :
+	    !cpu->msr_read(v, msr, &val) && !msr_read(v, msr, &val))
 		return raise_gp(v);
 	v->regs.gpr[GPR_RAX] = (uint32_t)val;
 	v->regs.gpr[GPR_RDX] = val >> 32;
@@ -154,16 +151,11 @@ static bool exit_msr_write(struct vcpu *v)
 {
 	uint32_t msr = (uint32_t)v->regs.gpr[GPR_RCX];
 	uint64_t val = edx_eax(v);
-	int fault;
-	bool ok;
 
-	if (is_apic_msr(msr))
-		ok = vlapic_msr_write(v, msr, val);
-	else if (cpu->msr_write(v, msr, val, &fault))
-		ok = !fault;
-	else
-		ok = msr_write(v, msr, val);
-	return ok || raise_gp(v);
+	if (is_apic_msr(msr) ? vlapic_msr_write(v, msr, val) :
+	    cpu->msr_write(v, msr, val) || msr_write(v, msr, val))
+		return true;
+	return raise_gp(v);
 }
 
 static bool exit_hlt(struct vcpu *v)
@@ -186,12 +178,11 @@ static bool exit_wbinvd(struct vcpu *v)
 
 static bool xcr0_valid(uint64_t xcr0, uint64_t mask)
 {
-	if (!(xcr0 & XCR0_X87) || xcr0 & ~mask)
-		return false;
-	if ((xcr0 & XCR0_AVX) && !(xcr0 & XCR0_SSE))
-		return false;
-	return !(xcr0 & XCR0_AVX512) ||
-	       ((xcr0 & XCR0_AVX512) == XCR0_AVX512 && (xcr0 & XCR0_AVX));
+	uint64_t avx512 = xcr0 & XCR0_AVX512;
+
+	return (xcr0 & XCR0_X87) && !(xcr0 & ~mask) &&
+	       (!(xcr0 & XCR0_AVX) || (xcr0 & XCR0_SSE)) &&
+	       (!avx512 || (avx512 == XCR0_AVX512 && (xcr0 & XCR0_AVX)));
 }
 
 static bool exit_xsetbv(struct vcpu *v)
@@ -206,17 +197,10 @@ static bool exit_xsetbv(struct vcpu *v)
 	return true;
 }
 
-static void exit_exception(struct vcpu *v, const struct vm_exit *exit)
+static bool exit_icebp(struct vcpu *v)
 {
-	if (exit->exception.icebp) {
-		unsigned int len = exit_length(v, exit, INSN_ICEBP);
-
-		if (!len)
-			return;
-		v->regs.rip += len;
-	}
-	cpu->inject(v, EVENT_EXCEPTION, exit->exception.vector, exit->exception.has_error,
-		    exit->exception.error);
+	cpu->inject(v, EVENT_EXCEPTION, VECTOR_DB, 0, 0);
+	return true;
 }
 
 /* --- Ports and memory that is not there --------------------------------- */
@@ -234,94 +218,76 @@ static void port_out(struct emul *e, uint16_t port, unsigned int size, uint32_t 
 		console_debug_byte(v->domain, (uint8_t)value);
 }
 
-/* Registers of the local APIC are 32 bits wide, whatever the access. */
-static void apic_access(struct vcpu *v, gpa_t gpa, void *buf, unsigned int len, bool write)
+/*
+ * What no RAM takes: the local APIC, whose registers are 32 bits wide and which
+ * ignores what it does not like, or nothing.
+ */
+static void access_device(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int len, bool write)
 {
 	uint32_t offset = gpa & ~PAGE_MASK & ~3u, reg = 0;
-	uint64_t val = 0;
+	uint64_t val = ~0ULL;
 
-	if (!write) {
-		if (vlapic_read(v, offset, &reg))
-			val = (uint64_t)reg >> (8 * (gpa & 3));
-		memcpy(buf, &val, len);
-	} else if (len == 4 && !(gpa & 3)) {
-		memcpy(&reg, buf, 4);
-		/* The xAPIC ignores what it does not like. */
-		(void)!vlapic_write(v, offset, reg);
+	if (vlapic_claims(v, gpa & PAGE_MASK)) {
+		if (write && len == 4 && !(gpa & 3)) {
+			memcpy(&reg, buf, 4);
+			(void)!vlapic_write(v, offset, reg);
+		} else if (!write) {
+			val = vlapic_read(v, offset, &reg) ? (uint64_t)reg >> (8 * (gpa & 3)) : 0;
+		}
 	}
+	if (!write)
+		memcpy(buf, &val, len);
+}
+
+/* False: no RAM. Of RAM that may not be written a write leaves all as it is. */
+static bool access_ram(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int len, bool write)
+{
+	uint8_t *ram = NULL;
+	struct p2m_entry entry;
+
+	read_lock(&v->domain->p2m.lock);
+	entry = p2m_get(&v->domain->p2m, gpa_to_gfn(gpa));
+	if (p2m_is_ram(entry.type))
+		ram = (uint8_t *)mfn_to_virt(entry.mfn) + (gpa & ~PAGE_MASK);
+	if (ram && !write)
+		memcpy(buf, ram, len);
+	else if (ram && p2m_is_writable(entry.type))
+		memcpy(ram, buf, len);
+	read_unlock(&v->domain->p2m.lock);
+	return ram;
 }
 
 static bool walk(struct emul *e, gva_t addr, bool write, gpa_t *gpa)
 {
 	struct vcpu *v = e->data;
 	unsigned int access = (write ? WALK_WRITE : 0) | (cpu->get_cpl(v) == 3 ? WALK_USER : 0);
-
-	if (!guest_walk(v, addr, access, gpa, &e->error))
-		return true;
-	e->vector = VECTOR_PF;
-	e->has_error = true;
-	e->cr2 = addr;
-	return false;
-}
-
-/* Memory of one page, guest virtual: RAM, the local APIC, or nothing. */
-static bool access_page(struct emul *e, gva_t addr, uint8_t *buf, unsigned int len, bool write)
-{
-	struct vcpu *v = e->data;
-	struct p2m_entry entry = { .type = P2M_HOLE };
-	gpa_t gpa = 0;
-	bool ok;
+	int rc;
 
 	read_lock(&v->domain->p2m.lock);
-	ok = walk(e, addr, write, &gpa);
-	if (ok) {
-		uint8_t *ram;
-
-		entry = p2m_get(&v->domain->p2m, gpa_to_gfn(gpa));
-		ram = (uint8_t *)mfn_to_virt(entry.mfn) + (gpa & ~PAGE_MASK);
-		if (write && p2m_is_ram(entry.type) && p2m_is_writable(entry.type))
-			memcpy(ram, buf, len);
-		else if (!write && p2m_is_ram(entry.type))
-			memcpy(buf, ram, len);
-	}
+	rc = guest_walk(v, addr, access, gpa, &e->error);
 	read_unlock(&v->domain->p2m.lock);
-	if (!ok || p2m_is_ram(entry.type))
-		return ok;
-	if (vlapic_claims(v, gpa & PAGE_MASK))
-		apic_access(v, gpa, buf, len, write);
-	else if (!write)
-		memset(buf, 0xff, len);
-	return true;
+	e->vector = VECTOR_PF;
+	e->cr2 = addr;
+	return !rc;
 }
 
+/* Guest virtual, at most one page boundary: nothing is done when one of the two faults. */
 static bool access_guest(struct emul *e, gva_t addr, void *buf, unsigned int len, bool write)
 {
-	unsigned int first = (unsigned int)MIN(len, PAGE_SIZE - (addr & ~PAGE_MASK));
+	unsigned int first = (unsigned int)MIN(len, PAGE_SIZE - (addr & ~PAGE_MASK)), n = first;
 	struct vcpu *v = e->data;
-	gpa_t gpa;
-	bool ok;
+	gpa_t gpa[2];
 
-	if (likely(first == len))
-		return access_page(e, addr, buf, len, write);
-	/* The second page must not fault after the first was written. */
-	read_lock(&v->domain->p2m.lock);
-	ok = walk(e, addr + first, write, &gpa);
-	read_unlock(&v->domain->p2m.lock);
-	return ok && access_page(e, addr, buf, first, write) &&
-	       access_page(e, addr + first, (uint8_t *)buf + first, len - first, write);
-}
+	if (!walk(e, addr, write, &gpa[0]) ||
+	    (first < len && !walk(e, addr + first, write, &gpa[1])))
+		return false;
+	for (unsigned int i = 0, done = 0; done < len; i++, done += n, n = len - done) {
+		uint8_t *part = (uint8_t *)buf + done;
 
-static bool read_guest(struct emul *e, gva_t addr, void *buf, unsigned int len)
-{
-	return access_guest(e, addr, buf, len, false);
-}
-
-static bool write_guest(struct emul *e, gva_t addr, const void *buf, unsigned int len)
-{
-	uint64_t copy = 0;
-
-	memcpy(&copy, buf, len);
-	return access_guest(e, addr, &copy, len, true);
+		if (!access_ram(v, gpa[i], part, n, write))
+			access_device(v, gpa[i], part, n, write);
+	}
+	return true;
 }
 
 static void get_segment(struct emul *e, enum guest_seg nr, struct guest_segment *seg)
@@ -330,8 +296,7 @@ static void get_segment(struct emul *e, enum guest_seg nr, struct guest_segment 
 }
 
 static const struct emul_ops emul_ops = {
-	.read = read_guest, .write = write_guest, .segment = get_segment,
-	.in = port_in, .out = port_out,
+	.access = access_guest, .segment = get_segment, .in = port_in, .out = port_out,
 };
 
 static void run_emulation(struct vcpu *v, enum insn_mode mode, const struct insn *in)
@@ -339,43 +304,10 @@ static void run_emulation(struct vcpu *v, enum insn_mode mode, const struct insn
 	struct emul e = {
 		.insn = in, .mode = mode, .regs = &v->regs, .ops = &emul_ops, .data = v };
 
-	switch (emulate(&e)) {
-	case EMUL_OK:
-		if (unlikely(v->regs.rflags & RFLAGS_TF))
-			step_trap(v);
-		break;
-	case EMUL_FAULT:
-		if (e.vector == VECTOR_PF)
-			cpu->set_cr2(v, e.cr2);
-		cpu->inject(v, EVENT_EXCEPTION, e.vector, e.has_error, e.error);
-		break;
-	case EMUL_UNHANDLED:
-		raise_ud(v);
-		break;
-	}
-}
-
-/* Decodes what is at RIP. False: it was dealt with, or has to run again. */
-static bool decode_here(struct vcpu *v, const struct vm_exit *exit, enum insn_mode *mode,
-			struct insn *in)
-{
-	uint8_t buf[INSN_MAX_LEN];
-	gva_t ip;
-	int rc;
-
-	*mode = cpu->get_code(v, &ip);
-	if (exit->kind == EXIT_NPF && exit->npf.insn)
-		rc = insn_decode(exit->npf.insn, INSN_MAX_LEN, *mode, in);
+	if (emulate(&e))
+		advance(v, 0);
 	else
-		rc = insn_decode(buf, fetch(v, ip, buf), *mode, in);
-	if (rc == -XEN_E2BIG) {
-		raise_gp(v);
-	} else if (rc == -XEN_EOPNOTSUPP && exit->kind == EXIT_NPF) {
-		log_debug("d%u v%u: instruction at %lx (opcode %x) is not emulated",
-			  v->domain->id, v->id, v->regs.rip, in->opcode);
-		raise_ud(v);
-	}
-	return !rc;
+		cpu->inject(v, EVENT_EXCEPTION, e.vector, e.error, e.cr2);
 }
 
 /* The guest lowers its TPR while an interrupt waits for that. */
@@ -389,9 +321,7 @@ static void exit_cr8_write(struct vcpu *v, const struct vm_exit *exit)
 	if (!decode_here(v, exit, &mode, &in) || in.op != INSN_MOV_TO_CR ||
 	    (in.reg != 8 && !(in.reg == 0 && in.lock)))
 		return;
-	cr8 = v->regs.gpr[in.rm];
-	if (mode != INSN_MODE_64)
-		cr8 = (uint32_t)cr8;
+	cr8 = mode == INSN_MODE_64 ? v->regs.gpr[in.rm] : (uint32_t)v->regs.gpr[in.rm];
 	if (cr8 > 15) {
 		raise_gp(v);
 		return;
@@ -408,7 +338,9 @@ static void exit_io(struct vcpu *v, const struct vm_exit *exit)
 	struct insn in;
 
 	if (unlikely(exit->io.string)) {
-		if (decode_here(v, exit, &mode, &in) && (in.op == INSN_INS || in.op == INSN_OUTS))
+		/* What the CPU allowed, no more: the task may have only some ports. */
+		if (decode_here(v, exit, &mode, &in) && in.op_bytes == exit->io.size &&
+		    in.op == (exit->io.in ? INSN_INS : INSN_OUTS))
 			run_emulation(v, mode, &in);
 		return;
 	}
@@ -446,16 +378,21 @@ static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
 		triple_fault(v);	/* an IDT or a stack of ones delivers nothing */
 	else if (exit->npf.exec)
 		raise_ud(v);		/* ones are not an instruction */
-	else if (decode_here(v, exit, &mode, &in))
+	/* Of anything else it was not the memory that faulted: ports exit before. */
+	else if (decode_here(v, exit, &mode, &in) && in.op >= INSN_ADD && in.op < INSN_INS)
 		run_emulation(v, mode, &in);
 }
 
 /* --- Dispatch ----------------------------------------------------------- */
 
-static void exit_crash(struct vcpu *v, const struct vm_exit *exit)
+static void exit_exception(struct vcpu *v, const struct vm_exit *exit)
 {
-	domain_crash(v->domain, "vCPU %u: %s, exit 0x%lx", v->id, exit->kind == EXIT_INVALID ?
-		     "the CPU refuses its state" : "unexpected", exit->raw);
+	cpu->inject(v, EVENT_EXCEPTION, exit->vector, 0, 0);
+}
+
+static void exit_unknown(struct vcpu *v, const struct vm_exit *exit)
+{
+	domain_crash(v->domain, "vCPU %u: unexpected exit 0x%lx", v->id, exit->raw);
 }
 
 /*
@@ -472,21 +409,16 @@ static const struct {
 	[EXIT_CPUID] = { NULL, exit_cpuid, INSN_CPUID },
 	[EXIT_MSR_READ] = { NULL, exit_msr_read, INSN_RDMSR },
 	[EXIT_MSR_WRITE] = { NULL, exit_msr_write, INSN_WRMSR },
-	[EXIT_IO] = { exit_io, NULL, 0 },
-	[EXIT_NPF] = { exit_npf, NULL, 0 },
-	[EXIT_HLT] = { NULL, exit_hlt, INSN_HLT },
-	[EXIT_PAUSE] = { NULL, exit_pause, INSN_PAUSE },
-	[EXIT_SHUTDOWN] = { NULL, triple_fault, 0 },
+	[EXIT_IO] = { .handle = exit_io }, [EXIT_NPF] = { .handle = exit_npf },
+	[EXIT_HLT] = { NULL, exit_hlt, INSN_HLT }, [EXIT_PAUSE] = { NULL, exit_pause, INSN_PAUSE },
+	[EXIT_SHUTDOWN] = { .instr = triple_fault },
 	[EXIT_WBINVD] = { NULL, exit_wbinvd, INSN_WBINVD },
 	[EXIT_XSETBV] = { NULL, exit_xsetbv, INSN_XSETBV },
-	[EXIT_RDPMC] = { NULL, raise_gp, 0 },
-	[EXIT_MWAIT] = { NULL, raise_ud, 0 },
-	[EXIT_UNDEFINED] = { NULL, raise_ud, 0 },
-	[EXIT_EXCEPTION] = { exit_exception, NULL, 0 },
-	[EXIT_TASK_SWITCH] = { exit_crash, NULL, 0 },
-	[EXIT_CR_ACCESS] = { exit_cr8_write, NULL, 0 },
-	[EXIT_INVALID] = { exit_crash, NULL, 0 },
-	[EXIT_UNKNOWN] = { exit_crash, NULL, 0 },
+	[EXIT_RDPMC] = { .instr = raise_gp }, [EXIT_UNDEFINED] = { .instr = raise_ud },
+	[EXIT_ICEBP] = { NULL, exit_icebp, INSN_ICEBP },
+	[EXIT_EXCEPTION] = { .handle = exit_exception },
+	[EXIT_CR8_WRITE] = { .handle = exit_cr8_write },
+	[EXIT_UNKNOWN] = { .handle = exit_unknown },
 };
 
 void exit_handle(struct vcpu *v, const struct vm_exit *exit)
@@ -507,19 +439,6 @@ void exit_handle(struct vcpu *v, const struct vm_exit *exit)
 
 /* --- Before entry ------------------------------------------------------- */
 
-/* The class of the highest request that only the guest's TPR holds back, or 0. */
-static unsigned int held_by_tpr(struct vcpu *v)
-{
-	for (int i = 3; i >= 0; i--) {
-		uint64_t irr = read_once(v->lapic.irr[i]);
-		unsigned int prio = ((unsigned int)i * 64 + (unsigned int)fls64(irr)) >> 4;
-
-		if (irr)
-			return prio <= vlapic_get_cr8(&v->lapic) ? prio : 0;
-	}
-	return 0;
-}
-
 static void prepare_events(struct vcpu *v)
 {
 	uint8_t callback = vcpu_callback(v);
@@ -528,16 +447,16 @@ static void prepare_events(struct vcpu *v)
 
 	if (atomic_load(&v->nmi_pending) && cpu->can_nmi(v)) {
 		atomic_store(&v->nmi_pending, false);
-		cpu->inject(v, EVENT_NMI, 2, false, 0);
+		cpu->inject(v, EVENT_NMI, 2, 0, 0);
 	}
 	vector = callback ? callback : vlapic_pending(v);
 	if (vector >= 0 && cpu->can_interrupt(v)) {
 		if (!callback)
 			vlapic_accept(v, (uint8_t)vector);
-		cpu->inject(v, EVENT_INTR, (uint8_t)vector, false, 0);
+		cpu->inject(v, EVENT_INTR, (uint8_t)vector, 0, 0);
 		return;
 	}
-	prio = callback ? 15 : vector >= 0 ? (unsigned int)vector >> 4 : held_by_tpr(v);
+	prio = callback ? 15 : vector >= 0 ? (unsigned int)vector >> 4 : vlapic_held_class(v);
 	if (prio)
 		cpu->irq_window(v, prio);
 }

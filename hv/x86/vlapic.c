@@ -134,6 +134,13 @@ int vlapic_pending(struct vcpu *v)
 	return vector;
 }
 
+unsigned int vlapic_held_class(const struct vcpu *v)
+{
+	unsigned int prio = (unsigned int)MAX(highest(v->lapic.irr), 0) >> 4;
+
+	return prio <= vlapic_get_cr8(&v->lapic) ? prio : 0;
+}
+
 void vlapic_accept(struct vcpu *v, uint8_t vector)
 {
 	uint64_t bit = 1ULL << (vector & 63);

@@ -133,11 +133,6 @@ static uint8_t test_get_cpl(struct vcpu *v)
 	return test_vcpu(v)->sys.cpl;
 }
 
-static void test_set_cr2(struct vcpu *v, uint64_t cr2)
-{
-	test_vcpu(v)->sys.cr2 = cr2;
-}
-
 static bool test_can_interrupt(struct vcpu *v)
 {
 	return test_vcpu(v)->can_interrupt;
@@ -153,13 +148,13 @@ static bool test_event_pending(struct vcpu *v)
 	return test_vcpu(v)->event_pending;
 }
 
-static void test_inject(struct vcpu *v, enum event_type type, uint8_t vector, bool has_error,
-			uint32_t error)
+static void test_inject(struct vcpu *v, enum event_type type, uint8_t vector, uint32_t error,
+			uint64_t extra)
 {
 	struct test_vcpu *t = test_vcpu(v);
 
 	t->injected[t->nr_injected++ % TEST_INJECTED] =
-		(struct test_event){ type, vector, has_error, error };
+		(struct test_event){ type, vector, error, extra };
 	t->event_pending = true;
 }
 
@@ -199,11 +194,10 @@ static bool test_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	return slot;
 }
 
-static bool test_msr_write(struct vcpu *v, uint32_t msr, uint64_t val, int *fault)
+static bool test_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	uint64_t *slot = msr_slot(v, msr);
 
-	*fault = 0;
 	if (slot)
 		*slot = val;
 	return slot;
@@ -220,7 +214,6 @@ static void test_dump(struct vcpu *v)
 }
 
 const struct cpu_ops test_cpu_ops = {
-	.name = "test",
 	.pcpu_init = test_pcpu_init,
 	.vcpu_init = test_vcpu_create,
 	.vcpu_destroy = test_vcpu_destroy,
@@ -233,7 +226,6 @@ const struct cpu_ops test_cpu_ops = {
 	.get_segment = test_get_segment,
 	.get_code = test_get_code,
 	.get_cpl = test_get_cpl,
-	.set_cr2 = test_set_cr2,
 	.can_interrupt = test_can_interrupt,
 	.can_nmi = test_can_nmi,
 	.event_pending = test_event_pending,

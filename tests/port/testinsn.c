@@ -69,7 +69,7 @@ static struct { uint32_t msr; bool present; uint64_t value; } msr_rows[MAX_ROWS]
 static unsigned int nr_msr_rows;
 
 static struct {
-	uint64_t cr4, xcr0, dr[8];
+	uint64_t cr4, xcr0, dr[4];
 	uint8_t xstate[TEST_XSTATE_SIZE];
 } cpu_regs[MAX_PCPUS];
 
@@ -201,6 +201,9 @@ void insn_xrstor(const void *area, uint64_t mask)
 
 uint64_t insn_read_cr4(void) { return cpu_regs[here()].cr4; }
 void insn_write_cr4(uint64_t value) { cpu_regs[here()].cr4 = value; }
-uint64_t insn_read_dr(unsigned int nr) { return cpu_regs[here()].dr[nr & 7]; }
-void insn_write_dr(unsigned int nr, uint64_t value) { cpu_regs[here()].dr[nr & 7] = value; }
+void insn_read_drs(uint64_t dr[4]) { memcpy(dr, cpu_regs[here()].dr, sizeof(cpu_regs[0].dr)); }
+void insn_write_drs(const uint64_t dr[4])
+{
+	memcpy(cpu_regs[here()].dr, dr, sizeof(cpu_regs[0].dr));
+}
 void insn_vmsave(paddr_t vmcb) { (void)vmcb; }

@@ -122,8 +122,8 @@ struct test_vcpu {
 	struct test_event {
 		enum event_type type;
 		uint8_t vector;
-		bool has_error;
 		uint32_t error;
+		uint64_t extra;
 	} injected[TEST_INJECTED];	/* the last ones, oldest first from index 0 */
 	unsigned int nr_injected;	/* total; slot is nr % TEST_INJECTED */
 	struct vm_exit exits[TEST_EXITS];

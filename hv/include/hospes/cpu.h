@@ -30,13 +30,11 @@ enum exit_kind {
 	EXIT_WBINVD,
 	EXIT_XSETBV,
 	EXIT_RDPMC,
-	EXIT_MWAIT,		/* MONITOR or MWAIT */
 	EXIT_UNDEFINED,		/* an instruction the guest does not have: #UD */
+	EXIT_ICEBP,		/* raises #DB, as an instruction that is done */
 	EXIT_EXCEPTION,		/* an intercepted exception to pass on */
-	EXIT_TASK_SWITCH,
-	EXIT_CR_ACCESS,		/* a write of CR8 */
-	EXIT_INVALID,		/* the CPU refused the guest state */
-	EXIT_UNKNOWN,
+	EXIT_CR8_WRITE,
+	EXIT_UNKNOWN,		/* not ours, or the CPU refused the guest's state */
 	EXIT_KIND_COUNT,
 };
 
@@ -48,20 +46,15 @@ struct vm_exit {
 		struct {
 			uint16_t port;
 			uint8_t size;		/* 1, 2, 4 */
-			bool in, string, rep;
+			bool in, string;
 		} io;
 		struct {
 			gpa_t gpa;
-			bool write, exec, present;
+			bool write, exec;
 			const uint8_t *insn;	/* 15 bytes from RIP until the next run, */
 						/* or NULL when the CPU gave less */
 		} npf;
-		struct {
-			uint8_t vector;
-			bool has_error;
-			bool icebp;		/* RIP is still before that instruction */
-			uint32_t error;
-		} exception;
+		uint8_t vector;			/* #DB or #AC: an error code is 0 */
 	};
 };
 
@@ -74,14 +67,10 @@ struct guest_paging {
 
 /* Everything that is not in struct guest_regs, for building, dumping, saving. */
 struct guest_system {
-	uint64_t cr0, cr2, cr3, cr4, efer;
-	uint64_t dr6, dr7;
+	uint64_t cr0, cr2, cr3, cr4, efer, dr6, dr7, pat;
 	struct guest_segment seg[SEG_COUNT];
-	uint64_t gdt_base, idt_base;
-	uint32_t gdt_limit, idt_limit;
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
-	uint64_t pat;
 	uint8_t cpl;
 };
 
@@ -89,12 +78,10 @@ struct guest_system {
 enum event_type { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT_INT = 4 };
 
 struct cpu_ops {
-	const char *name;
-
 	/* Once per CPU: turn virtualisation on. -XEN_ENODEV with a log line. */
 	int (*pcpu_init)(struct pcpu *p) __must_check;
 
-	/* Allocates and frees what a vCPU needs; state is as after reset. */
+	/* Allocates and frees what a vCPU needs; set_system() before it runs. */
 	int (*vcpu_init)(struct vcpu *v) __must_check;
 	void (*vcpu_destroy)(struct vcpu *v);
 
@@ -122,25 +109,27 @@ struct cpu_ops {
 	/* The linear address of RIP; returns how to decode what is there. */
 	enum insn_mode (*get_code)(struct vcpu *v, gva_t *ip);
 	uint8_t (*get_cpl)(struct vcpu *v);
-	void (*set_cr2)(struct vcpu *v, uint64_t cr2);
 
 	/* Can an external interrupt / NMI be taken at the next entry? */
 	bool (*can_interrupt)(struct vcpu *v);
 	bool (*can_nmi)(struct vcpu *v);
 	bool (*event_pending)(struct vcpu *v);	/* one is queued for injection */
-	/* Queues one event for the next entry (one at a time). */
-	void (*inject)(struct vcpu *v, enum event_type type, uint8_t vector, bool has_error,
-		       uint32_t error);
+	/*
+	 * Queues one event for the next entry (one at a time). @error is for the
+	 * exceptions that have one; @extra is #PF's CR2, or bits #DB sets in DR6.
+	 */
+	void (*inject)(struct vcpu *v, enum event_type type, uint8_t vector, uint32_t error,
+		       uint64_t extra);
 	/*
 	 * Asks for EXIT_IRQ_WINDOW as soon as an interrupt of this priority class
 	 * (vector >> 4) becomes possible, or while the TPR holds it back, for
-	 * EXIT_CR_ACCESS when the guest writes CR8. Holds until the next exit.
+	 * EXIT_CR8_WRITE when the guest writes CR8. Holds until the next exit.
 	 */
 	void (*irq_window)(struct vcpu *v, unsigned int prio);
 
-	/* MSRs whose value lives in vendor state. False: not one of them. */
+	/* MSRs whose value lives in vendor state. False: not one of them, or #GP(0). */
 	bool (*msr_read)(struct vcpu *v, uint32_t msr, uint64_t *val);
-	bool (*msr_write)(struct vcpu *v, uint32_t msr, uint64_t val, int *fault);
+	bool (*msr_write)(struct vcpu *v, uint32_t msr, uint64_t val);
 	/* guest TSC = host TSC + offset (host scale; scaling is not needed yet). */
 	void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
 

@@ -34,9 +34,9 @@ uint64_t insn_read_cr3(void);
 uint64_t insn_read_cr4(void);
 void insn_write_cr4(uint64_t value);
 
-/* Debug registers: @nr is 0-3, 6 or 7. */
-uint64_t insn_read_dr(unsigned int nr);
-void insn_write_dr(unsigned int nr, uint64_t value);
+/* DR0 to DR3. */
+void insn_read_drs(uint64_t dr[4]);
+void insn_write_drs(const uint64_t dr[4]);
 
 /* AMD-V. Valid only once EFER.SVME is set here. @vmcb is 4 KiB aligned. */
 void insn_vmsave(paddr_t vmcb);

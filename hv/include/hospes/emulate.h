@@ -12,12 +12,6 @@
 #include "hospes/decode.h"
 #include "hospes/regs.h"
 
-enum emul_result {
-	EMUL_OK,
-	EMUL_FAULT,		/* to be injected: the fields of struct emul */
-	EMUL_UNHANDLED,		/* not an instruction this knows */
-};
-
 struct emul {
 	const struct insn *insn;
 	enum insn_mode mode;
@@ -25,16 +19,14 @@ struct emul {
 	const struct emul_ops *ops;
 	void *data;		/* of the callbacks */
 
-	uint8_t vector;
-	bool has_error;
+	uint8_t vector;		/* of the fault */
 	uint32_t error;
 	uint64_t cr2;		/* for vector 14 */
 };
 
 struct emul_ops {
 	/* Linear addresses, at most 8 bytes. False: the fault is filled in. */
-	bool (*read)(struct emul *e, gva_t addr, void *buf, unsigned int len);
-	bool (*write)(struct emul *e, gva_t addr, const void *buf, unsigned int len);
+	bool (*access)(struct emul *e, gva_t addr, void *buf, unsigned int len, bool write);
 	void (*segment)(struct emul *e, enum guest_seg nr, struct guest_segment *seg);
 	uint32_t (*in)(struct emul *e, uint16_t port, unsigned int size);
 	void (*out)(struct emul *e, uint16_t port, unsigned int size, uint32_t value);
@@ -43,6 +35,7 @@ struct emul_ops {
 /* Iterations of a REP instruction in one call. */
 #define EMUL_REP_MAX 128u
 
-enum emul_result emulate(struct emul *e) __must_check;
+/* One of INSN_ADD to INSN_OUTS. False: the fault in @e is to be injected. */
+bool emulate(struct emul *e) __must_check;
 
 #endif

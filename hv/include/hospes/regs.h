@@ -17,18 +17,21 @@ enum {
 };
 
 struct guest_regs {
-	uint64_t gpr[16];	/* GPR_* */
+	uint64_t gpr[GPR_COUNT];
 	uint64_t rip;
 	uint64_t rflags;
 };
 
-/* The first six in encoding order. */
+/* The first six in encoding order; all as a VMCB has them. */
 enum guest_seg {
-	SEG_ES = 0, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR,
+	SEG_ES = 0, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_GDTR, SEG_LDTR, SEG_IDTR, SEG_TR,
 	SEG_COUNT,
 };
 
-/* attr: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11. limit is in bytes. */
+/*
+ * attr: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, D/B 10, G 11. limit is in
+ * bytes. GDTR and IDTR have base and limit only.
+ */
 struct guest_segment {
 	uint16_t sel;
 	uint16_t attr;

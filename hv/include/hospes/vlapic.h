@@ -56,6 +56,8 @@ void vlapic_request(struct vcpu *v, uint8_t vector);
 /* Highest vector deliverable now, or -1; and: it is being delivered. */
 int vlapic_pending(struct vcpu *v);
 void vlapic_accept(struct vcpu *v, uint8_t vector);
+/* The priority class of the highest request when the TPR holds it back, else 0. */
+unsigned int vlapic_held_class(const struct vcpu *v);
 
 /*
  * Register access of the current vCPU. @offset as in the xAPIC page. False:

@@ -74,19 +74,16 @@ void insn_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 			 : "a"(leaf), "c"(subleaf));
 }
 
-#define FOR_EACH_DR(op) op(0) op(1) op(2) op(3) op(6) op(7)
-#define READ_DR(n) if (nr == n) __asm__ volatile("mov %%dr" #n ", %0" : "=r"(v));
-#define WRITE_DR(n) if (nr == n) __asm__ volatile("mov %0, %%dr" #n : : "r"(v));
+#define FOR_EACH_DR(op) op(0) op(1) op(2) op(3)
+#define READ_DR(n) __asm__ volatile("mov %%dr" #n ", %0" : "=r"(dr[n]));
+#define WRITE_DR(n) __asm__ volatile("mov %0, %%dr" #n : : "r"(dr[n]));
 
-uint64_t insn_read_dr(unsigned int nr)
+void insn_read_drs(uint64_t dr[4])
 {
-	uint64_t v = 0;
-
 	FOR_EACH_DR(READ_DR)
-	return v;
 }
 
-void insn_write_dr(unsigned int nr, uint64_t v)
+void insn_write_drs(const uint64_t dr[4])
 {
 	FOR_EACH_DR(WRITE_DR)
 }

@@ -23,7 +23,7 @@
 
 /* Exit code to exit_kind + 1, and so what is intercepted; 0: never asked for. */
 static const uint8_t exit_kinds[SVM_EXIT_INTERCEPTS] = {
-	[SVM_EXIT_CR8_WRITE] = K(EXIT_CR_ACCESS),
+	[SVM_EXIT_CR8_WRITE] = K(EXIT_CR8_WRITE),
 	/*
 	 * #DB and #AC, because a guest can make their delivery raise them again
 	 * for ever, and no interrupt would get through.
@@ -42,30 +42,16 @@ static const uint8_t exit_kinds[SVM_EXIT_INTERCEPTS] = {
 	[SVM_EXIT_VMMCALL] = K(EXIT_HYPERCALL), [SVM_EXIT_VMLOAD] = K(EXIT_UNDEFINED),
 	[SVM_EXIT_VMSAVE] = K(EXIT_UNDEFINED), [SVM_EXIT_STGI] = K(EXIT_UNDEFINED),
 	[SVM_EXIT_CLGI] = K(EXIT_UNDEFINED), [SVM_EXIT_SKINIT] = K(EXIT_UNDEFINED),
-	[SVM_EXIT_ICEBP] = K(EXIT_EXCEPTION), [SVM_EXIT_WBINVD] = K(EXIT_WBINVD),
-	[SVM_EXIT_MONITOR] = K(EXIT_MWAIT), [SVM_EXIT_MWAIT] = K(EXIT_MWAIT),
+	[SVM_EXIT_ICEBP] = K(EXIT_ICEBP), [SVM_EXIT_WBINVD] = K(EXIT_WBINVD),
+	[SVM_EXIT_MONITOR] = K(EXIT_UNDEFINED), [SVM_EXIT_MWAIT] = K(EXIT_UNDEFINED),
 	[SVM_EXIT_XSETBV] = K(EXIT_XSETBV), [SVM_EXIT_RDPRU] = K(EXIT_UNDEFINED),
 	[SVM_EXIT_INVLPGB] = K(EXIT_UNDEFINED), [SVM_EXIT_MCOMMIT] = K(EXIT_UNDEFINED),
 	[SVM_EXIT_TLBSYNC] = K(EXIT_UNDEFINED),
 };
 
-void svm_vmcb_init(struct svm_vcpu *s)
+void svm_vmcb_init(struct vcpu *v)
 {
-	static const struct guest_system reset = {
-		.cr0 = 0x60000010, .dr6 = 0xffff0ff0, .dr7 = 0x400, .pat = PAT_RESET,
-		.gdt_limit = 0xffff, .idt_limit = 0xffff,
-		.seg = {
-			[SEG_ES] = { 0, 0x93, 0xffff, 0 },
-			[SEG_CS] = { 0xf000, 0x9b, 0xffff, 0xffff0000 },
-			[SEG_SS] = { 0, 0x93, 0xffff, 0 },
-			[SEG_DS] = { 0, 0x93, 0xffff, 0 },
-			[SEG_FS] = { 0, 0x93, 0xffff, 0 },
-			[SEG_GS] = { 0, 0x93, 0xffff, 0 },
-			[SEG_LDTR] = { 0, 0x82, 0xffff, 0 },
-			[SEG_TR] = { 0, 0x8b, 0xffff, 0 },
-		},
-	};
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = svm_vmcb(v);
 
 	for (unsigned int code = 0; code < SVM_EXIT_INTERCEPTS; code++)
 		vmcb_intercept(b, code, exit_kinds[code]);
@@ -81,43 +67,24 @@ void svm_vmcb_init(struct svm_vcpu *s)
 	b->msrpm = mfn_to_paddr(virt_to_mfn(svm.msrpm));
 	b->int_ctl = INT_MASKING;
 	b->np_enable = 1;
-	b->ncr3 = s->vcpu->domain->p2m.root_paddr;
-	if (svm_set_system(s->vcpu, &reset))
-		panic("reset state refused");
-	s->vcpu->regs.rip = 0xfff0;
-	s->vcpu->regs.rflags = 2;
-}
-
-static struct vmcb_seg *vmcb_seg(struct vmcb *b, enum guest_seg nr)
-{
-	static const uint16_t at[SEG_COUNT] = {
-		[SEG_ES] = offsetof(struct vmcb, es), [SEG_CS] = offsetof(struct vmcb, cs),
-		[SEG_SS] = offsetof(struct vmcb, ss), [SEG_DS] = offsetof(struct vmcb, ds),
-		[SEG_FS] = offsetof(struct vmcb, fs), [SEG_GS] = offsetof(struct vmcb, gs),
-		[SEG_LDTR] = offsetof(struct vmcb, ldtr), [SEG_TR] = offsetof(struct vmcb, tr),
-	};
-
-	return (struct vmcb_seg *)(void *)((char *)b + at[nr]);
+	b->ncr3 = v->domain->p2m.root_paddr;
+	b->efer = EFER_SVME;
+	b->g_pat = PAT_RESET;	/* INIT leaves it */
 }
 
 void svm_get_segment(struct vcpu *v, enum guest_seg nr, struct guest_segment *seg)
 {
-	const struct vmcb_seg *s = vmcb_seg(svm_vcpu(v)->vmcb, nr);
-
-	*seg = (struct guest_segment){ s->sel, s->attr, s->limit, s->base };
+	*seg = svm_vmcb(v)->seg[nr];
 }
 
 void svm_get_paging(struct vcpu *v, struct guest_paging *g)
 {
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	const struct vmcb *b = svm_vmcb(v);
 
-	g->cr0 = b->cr0;
-	g->cr3 = b->cr3;
-	g->cr4 = b->cr4;
-	g->efer = b->efer & ~EFER_SVME;
-	g->cpl = b->cpl;
-	g->nx = b->efer & EFER_NX;
-	g->wp = b->cr0 & CR0_WP;
+	*g = (struct guest_paging){
+		.cr0 = b->cr0, .cr3 = b->cr3, .cr4 = b->cr4, .efer = b->efer & ~EFER_SVME,
+		.cpl = b->cpl, .nx = b->efer & EFER_NX, .wp = b->cr0 & CR0_WP,
+	};
 }
 
 /* The fields that are the same on both sides. */
@@ -127,19 +94,14 @@ void svm_get_paging(struct vcpu *v, struct guest_paging *g)
 
 void svm_get_system(struct vcpu *v, struct guest_system *sys)
 {
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	const struct vmcb *b = svm_vmcb(v);
 
 #define GET(f) sys->f = b->f;
 	PLAIN_FIELDS(GET)
 #undef GET
 	sys->efer = b->efer & ~EFER_SVME;
 	sys->pat = b->g_pat;
-	sys->gdt_base = b->gdtr.base;
-	sys->gdt_limit = b->gdtr.limit;
-	sys->idt_base = b->idtr.base;
-	sys->idt_limit = b->idtr.limit;
-	for (unsigned int i = 0; i < SEG_COUNT; i++)
-		svm_get_segment(v, i, &sys->seg[i]);
+	memcpy(sys->seg, b->seg, sizeof(sys->seg));
 }
 
 static bool pat_valid(uint64_t pat)
@@ -170,14 +132,13 @@ static bool system_valid(const struct guest_system *s)
 
 int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 {
-	struct svm_vcpu *st = svm_vcpu(v);
-	struct vmcb *b = st->vmcb;
+	struct svm_vcpu *s = svm_vcpu(v);
+	struct vmcb *b = &s->vmcb;
 
 	if (!system_valid(sys))
 		return -XEN_EINVAL;
-	st->nmi_masked = st->nmi_iret = false;
+	s->nmi_masked = s->nmi_iret = false;
 	vmcb_intercept(b, SVM_EXIT_IRET, false);
-	b->event_inj = 0;
 #define SET(f) b->f = sys->f;
 	PLAIN_FIELDS(SET)
 #undef SET
@@ -185,13 +146,11 @@ int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 	if ((sys->efer & EFER_LME) && (sys->cr0 & CR0_PG))
 		b->efer |= EFER_LMA;
 	b->g_pat = sys->pat;
-	b->gdtr = (struct vmcb_seg){ .limit = sys->gdt_limit, .base = sys->gdt_base };
-	b->idtr = (struct vmcb_seg){ .limit = sys->idt_limit, .base = sys->idt_base };
 	for (unsigned int i = 0; i < SEG_COUNT; i++) {
-		const struct guest_segment *g = &sys->seg[i];
-
-		*vmcb_seg(b, i) = (struct vmcb_seg){ g->sel, g->attr & 0xfff, g->limit, g->base };
+		b->seg[i] = sys->seg[i];
+		b->seg[i].attr &= 0xfff;
 	}
+	b->event_inj = 0;
 	b->int_shadow = 0;
 	b->clean = 0;
 	return 0;
@@ -224,7 +183,7 @@ static bool has_tsc_aux(struct vcpu *v)
 
 bool svm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 {
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	const struct vmcb *b = svm_vmcb(v);
 	uint64_t valid, *spec = spec_msr(v, msr, &valid);
 
 	if (msr == MSR_EFER)
@@ -240,44 +199,35 @@ bool svm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	return true;
 }
 
-static bool efer_write(struct vcpu *v, struct vmcb *b, uint64_t val)
+static bool efer_write(struct vcpu *v, uint64_t val)
 {
-	if (val & ~(v->domain->policy->efer_valid | EFER_LMA))
-		return false;
-	if (((val ^ b->efer) & EFER_LME) && (b->cr0 & CR0_PG))
+	struct vmcb *b = svm_vmcb(v);
+
+	if (val & ~(v->domain->policy->efer_valid | EFER_LMA) ||
+	    (((val ^ b->efer) & EFER_LME) && (b->cr0 & CR0_PG)))
 		return false;
 	b->efer = (val & ~EFER_LMA) | (b->efer & EFER_LMA) | EFER_SVME;
 	b->clean &= ~CLEAN_CR;
 	return true;
 }
 
-static bool pat_write(struct vmcb *b, uint64_t val)
+bool svm_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
-	if (!pat_valid(val))
-		return false;
-	b->g_pat = val;
-	b->clean &= ~CLEAN_NP;
-	return true;
-}
-
-bool svm_msr_write(struct vcpu *v, uint32_t msr, uint64_t val, int *fault)
-{
-	struct vmcb *b = svm_vcpu(v)->vmcb;
+	struct vmcb *b = svm_vmcb(v);
 	uint64_t valid, *spec = spec_msr(v, msr, &valid);
 
-	if (msr == MSR_EFER) {
-		*fault = !efer_write(v, b, val);
-	} else if (msr == MSR_PAT) {
-		*fault = !pat_write(b, val);
-	} else if (msr == MSR_TSC_AUX && has_tsc_aux(v)) {
-		*fault = val >> 32 != 0;
-		v->msr.tsc_aux = (uint32_t)val;
-		insn_wrmsr(MSR_TSC_AUX, v->msr.tsc_aux);
-	} else if (msr == MSR_PRED_CMD && (v->domain->policy->ext[8].ebx & (1u << 12))) {
-		*fault = val > 1 || (val && !insn_wrmsr_safe(MSR_PRED_CMD, val));
-	} else if (spec) {
-		*fault = (val & ~valid) != 0;
-		*spec = val & valid;
+	if (msr == MSR_EFER)
+		return efer_write(v, val);
+	if (msr == MSR_PRED_CMD && (v->domain->policy->ext[8].ebx & CPUID_IBPB))
+		return !val || (val == 1 && insn_wrmsr_safe(MSR_PRED_CMD, val));
+	if (msr == MSR_PAT && pat_valid(val)) {
+		b->g_pat = val;
+		b->clean &= ~CLEAN_NP;
+	} else if (msr == MSR_TSC_AUX && has_tsc_aux(v) && !(val >> 32)) {
+		v->msr.tsc_aux = val;
+		insn_wrmsr(MSR_TSC_AUX, val);
+	} else if (spec && !(val & ~valid)) {
+		*spec = val;
 	} else {
 		return false;
 	}
@@ -295,26 +245,11 @@ static void decode_io(const struct vmcb *b, struct vm_exit *exit)
 	exit->io.size = (info >> 4) & 7;	/* one bit per size: 1, 2, 4 */
 	exit->io.in = info & 1;
 	exit->io.string = info & 4;
-	exit->io.rep = info & 8;
-}
-
-static void decode_exception(const struct vmcb *b, struct vm_exit *exit)
-{
-	unsigned int vector = exit->raw == SVM_EXIT_ICEBP ? VECTOR_DB :
-		(unsigned int)exit->raw - SVM_EXIT_EXCEPTION;
-
-	if (vector == VECTOR_MC)
-		panic("machine check while a guest ran");
-	exit->exception.vector = (uint8_t)vector;
-	exit->exception.icebp = exit->raw == SVM_EXIT_ICEBP;
-	exit->exception.has_error = vector == VECTOR_AC;
-	exit->exception.error = (uint32_t)b->exit_info1;
 }
 
 static void decode_npf(const struct vmcb *b, struct vm_exit *exit)
 {
 	exit->npf.gpa = b->exit_info2;
-	exit->npf.present = b->exit_info1 & 1;
 	exit->npf.write = b->exit_info1 & 2;
 	exit->npf.exec = b->exit_info1 & 16;
 	exit->npf.insn = (svm.features & SVM_ASSISTS) && (b->insn_len & 15) == 15 ? b->insn : NULL;
@@ -322,12 +257,14 @@ static void decode_npf(const struct vmcb *b, struct vm_exit *exit)
 
 void svm_decode_exit(struct vcpu *v, struct vm_exit *exit)
 {
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	const struct vmcb *b = svm_vmcb(v);
 	uint64_t code = b->exit_code;
 	uint64_t len = b->next_rip - b->rip;
 
 	exit->raw = code;
 	exit->insn_len = (svm.features & SVM_NRIP) && len <= 15 ? (uint8_t)len : 0;
+	if (code == SVM_EXIT_EXCEPTION + VECTOR_MC)
+		panic("machine check while a guest ran");
 	if (likely(code < ARRAY_SIZE(exit_kinds) && exit_kinds[code])) {
 		exit->kind = exit_kinds[code] - 1u;
 		if (exit->kind == EXIT_MSR_READ)
@@ -335,13 +272,10 @@ void svm_decode_exit(struct vcpu *v, struct vm_exit *exit)
 		else if (exit->kind == EXIT_IO)
 			decode_io(b, exit);
 		else if (exit->kind == EXIT_EXCEPTION)
-			decode_exception(b, exit);
-	} else if (code == SVM_EXIT_NPF) {
-		exit->kind = EXIT_NPF;
-		decode_npf(b, exit);
+			exit->vector = (uint8_t)(code - SVM_EXIT_EXCEPTION);
 	} else {
-		/* QEMU gives 32 bits of it. */
-		exit->kind = (uint32_t)code == SVM_EXIT_INVALID ? EXIT_INVALID : EXIT_UNKNOWN;
+		exit->kind = code == SVM_EXIT_NPF ? EXIT_NPF : EXIT_UNKNOWN;
+		decode_npf(b, exit);
 	}
 }
 
@@ -350,10 +284,10 @@ void svm_decode_exit(struct vcpu *v, struct vm_exit *exit)
 void svm_dump(struct vcpu *v)
 {
 	static const char names[SEG_COUNT][5] = {
-		"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr" };
+		"es", "cs", "ss", "ds", "fs", "gs", "gdtr", "ldtr", "idtr", "tr" };
 	static const char rows[][16] = {
 		"rax rcx rdx rbx", "rsp rbp rsi rdi", "r8  r9  r10 r11", "r12 r13 r14 r15" };
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
+	const struct vmcb *b = svm_vmcb(v);
 	const uint64_t *r = v->regs.gpr;
 
 	log_err("rip %016lx rflags %08lx cpl %u shadow %lu", v->regs.rip, v->regs.rflags, b->cpl,
@@ -363,15 +297,9 @@ void svm_dump(struct vcpu *v)
 			r[i + 3]);
 	log_err("cr0 %08lx cr2 %016lx cr3 %012lx cr4 %08lx efer %04lx", b->cr0, b->cr2, b->cr3,
 		b->cr4, b->efer);
-	for (unsigned int i = 0; i < SEG_COUNT; i++) {
-		struct guest_segment s;
-
-		svm_get_segment(v, i, &s);
-		log_err("%-4s %04x attr %03x limit %08x base %016lx", names[i], s.sel, s.attr,
-			s.limit, s.base);
-	}
-	log_err("gdt %016lx+%x idt %016lx+%x", b->gdtr.base, b->gdtr.limit, b->idtr.base,
-		b->idtr.limit);
+	for (unsigned int i = 0; i < SEG_COUNT; i++)
+		log_err("%-4s %04x attr %03x limit %08x base %016lx", names[i], b->seg[i].sel,
+			b->seg[i].attr, b->seg[i].limit, b->seg[i].base);
 	log_err("exit %lx info %lx %lx during %08x, queued %08x", b->exit_code, b->exit_info1,
 		b->exit_info2, b->exit_int_info, b->event_inj);
 }

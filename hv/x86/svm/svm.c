@@ -17,12 +17,17 @@
 #define XCR0_X87 1ULL
 #define XMASK_KNOWN 0x2e7ULL	/* x87, SSE, AVX, AVX-512, PKRU */
 #define XSAVE_MIN 576u		/* legacy area and header */
-#define IOPM_ORDER 2u		/* 12 KiB */
-#define MSRPM_ORDER 1u		/* 8 KiB */
+#define XSAVE_MXCSR 6u		/* a 32-bit word in it */
+#define IOPM_SIZE (3 * PAGE_SIZE)
+#define MAPS_ORDER 3u		/* with the 8 KiB of the MSRs' behind it */
+
+#define CS_LONG 0x200u
+#define VECTOR_DB 1u
+#define VECTOR_PF 14u
+#define WITH_ERROR 0x27d00u	/* #DF, #TS, #NP, #SS, #GP, #PF, #AC */
 
 #define CPUID_SVM	(1u << 2)	/* 80000001 ECX */
 #define CPUID_XSAVE	(1u << 26)	/* 1 ECX */
-#define CPUID_IBPB	(1u << 12)	/* 80000008 EBX */
 
 #define MSR_VM_CR	0xc0010114u
 #define VM_CR_SVMDIS	(1u << 4)
@@ -30,31 +35,15 @@
 
 struct svm_machine svm;
 
-struct svm_pcpu {
+static struct svm_pcpu {
 	struct pcpu *pcpu;
 	paddr_t host_vmcb;		/* the host's VMLOAD state, owned */
-	paddr_t hsave;			/* owned */
 	uint32_t next_asid;
 	uint64_t asid_gen;		/* starts at 1; a vCPU's 0 is never valid */
 	_Atomic(struct domain *) last;	/* whose vCPU was loaded last; cleared from any CPU */
-};
+} svm_pcpus[MAX_PCPUS];
 
 /* --- Once per machine and CPU ------------------------------------------- */
-
-static void probe_xsave(void)
-{
-	uint32_t r[4], size = XSAVE_MIN;
-
-	insn_cpuid(0xd, 0, r);
-	svm.xmask = (r[CPUID_EAX] | (uint64_t)r[CPUID_EDX] << 32) & XMASK_KNOWN;
-	for (unsigned int i = 2; i < 10; i++) {
-		insn_cpuid(0xd, i, r);
-		if (svm.xmask & (1ULL << i))
-			size = MAX(size, r[CPUID_EAX] + r[CPUID_EBX]);
-	}
-	for (svm.order = 1; (PAGE_SIZE << svm.order) < PAGE_SIZE + size; svm.order++)
-		;
-}
 
 /* Two bits per MSR, read and write, in one block for each range of 8,192. */
 static void pass_msr(uint32_t msr)
@@ -64,45 +53,37 @@ static void pass_msr(uint32_t msr)
 	svm.msrpm[bit / 64] &= ~(3ULL << (bit % 64));
 }
 
-/* What the CPU switches with the VMCB or by VMLOAD needs no exit. */
-static int alloc_maps(void)
+static int probe_machine(void)
 {
+	/* What the CPU switches with the VMCB or by VMLOAD needs no exit. */
 	static const uint32_t passed[] = {
 		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK, MSR_FS_BASE, MSR_GS_BASE,
 		MSR_KERNEL_GS, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
 	};
-
-	svm.iopm = hv_alloc_pages(IOPM_ORDER);
-	if (!svm.iopm)
-		return -XEN_ENOMEM;
-	svm.msrpm = hv_alloc_pages(MSRPM_ORDER);
-	if (!svm.msrpm)
-		goto err_iopm;
-	memset(svm.iopm, 0xff, PAGE_SIZE << IOPM_ORDER);
-	memset(svm.msrpm, 0xff, PAGE_SIZE << MSRPM_ORDER);
-	for (unsigned int i = 0; i < ARRAY_SIZE(passed); i++)
-		pass_msr(passed[i]);
-	return 0;
-
-err_iopm:
-	hv_free_pages(svm.iopm, IOPM_ORDER);
-	svm.iopm = NULL;
-	return -XEN_ENOMEM;
-}
-
-static int probe_machine(void)
-{
-	uint32_t svm_leaf[4], ext8[4];
+	const struct cpu_policy *host = &host_policy;
+	size_t size = XSAVE_MIN;
 	uint64_t tsc_aux;
 
-	insn_cpuid(0x8000000a, 0, svm_leaf);
-	insn_cpuid(0x80000008, 0, ext8);
-	svm.features = svm_leaf[CPUID_EDX];
-	svm.nr_asids = svm_leaf[CPUID_EBX];
-	svm.ibpb = ext8[CPUID_EBX] & CPUID_IBPB;
+	svm.iopm = hv_alloc_pages(MAPS_ORDER);
+	if (!svm.iopm)
+		return -XEN_ENOMEM;
+	memset(svm.iopm, 0xff, PAGE_SIZE << MAPS_ORDER);
+	svm.msrpm = svm.iopm + IOPM_SIZE / sizeof(*svm.iopm);
+	for (unsigned int i = 0; i < ARRAY_SIZE(passed); i++)
+		pass_msr(passed[i]);
+
+	svm.features = host->ext[10].edx;
+	svm.nr_asids = host->ext[10].ebx;
+	svm.ibpb = host->ext[8].ebx & CPUID_IBPB;
 	svm.tsc_aux = insn_rdmsr_safe(MSR_TSC_AUX, &tsc_aux);
-	probe_xsave();
-	return alloc_maps();
+	svm.xmask = host->xcr0_mask & XMASK_KNOWN;
+	for (unsigned int i = 2; i < 10; i++) {
+		if (svm.xmask >> i & 1)
+			size = MAX(size, (size_t)host->xstate[i].eax + host->xstate[i].ebx);
+	}
+	while ((PAGE_SIZE << svm.order) < sizeof(struct svm_vcpu) + size)
+		svm.order++;
+	return 0;
 }
 
 /* Why this CPU cannot run guests, or NULL. */
@@ -122,99 +103,65 @@ static const char *unusable(void)
 		return "AMD-V without nested paging";
 	if (!(leaf1[CPUID_ECX] & CPUID_XSAVE))
 		return "no XSAVE";
-	if (svm.msrpm && (svm.features & ~svm_leaf[CPUID_EDX]))
+	if (svm.iopm && (svm.features & ~svm_leaf[CPUID_EDX]))
 		return "AMD-V with less features than the first CPU has";
 	return NULL;
 }
 
 static int svm_pcpu_init(struct pcpu *p)
 {
+	struct svm_pcpu *sp = &svm_pcpus[p->cpu_id];
 	const char *reason = unusable();
-	struct svm_pcpu *sp;
-	uint8_t *pages;
+	void *pages;
 	int rc;
 
 	if (reason) {
 		log_err("CPU %u cannot run guests: %s", p->cpu_id, reason);
 		return -XEN_ENODEV;
 	}
-	rc = svm.msrpm ? 0 : probe_machine();
+	rc = svm.iopm ? 0 : probe_machine();
 	if (rc)
 		return rc;
-	sp = hv_alloc(sizeof(*sp));
-	if (!sp)
-		return -XEN_ENOMEM;
-	pages = hv_alloc_pages(1);
+	pages = hv_alloc_pages(1);	/* what VMRUN saves of the host, what VMSAVE does */
 	if (!pages)
-		goto err_sp;
-	sp->pcpu = p;
-	sp->hsave = mfn_to_paddr(virt_to_mfn(pages));
-	sp->host_vmcb = sp->hsave + PAGE_SIZE;
+		return -XEN_ENOMEM;
+	sp->host_vmcb = mfn_to_paddr(virt_to_mfn(pages)) + PAGE_SIZE;
 	sp->next_asid = 1;
 	sp->asid_gen = 1;
-	p->cpu_private = sp;
+	sp->pcpu = p;
 
 	insn_write_cr4(insn_read_cr4() | CR4_OSFXSR | CR4_OSXSAVE);
 	insn_wrmsr(MSR_EFER, insn_rdmsr(MSR_EFER) | EFER_SVME);
-	insn_wrmsr(MSR_VM_HSAVE_PA, sp->hsave);
+	insn_wrmsr(MSR_VM_HSAVE_PA, sp->host_vmcb - PAGE_SIZE);
 	insn_vmsave(sp->host_vmcb);
 	return 0;
-
-err_sp:
-	hv_free(sp);
-	return -XEN_ENOMEM;
 }
 
 /* --- vCPUs -------------------------------------------------------------- */
 
-/* Behind the VMCB's page, so it is aligned as XSAVE wants it. */
-static void *xsave_area(const struct svm_vcpu *s)
-{
-	return s->vmcb + 1;
-}
-
 static int svm_vcpu_init(struct vcpu *v)
 {
-	struct svm_vcpu *s = hv_alloc(sizeof(*s));
-	uint8_t *xsave;
+	struct svm_vcpu *s = hv_alloc_pages(svm.order);
 
 	if (!s)
 		return -XEN_ENOMEM;
-	s->vmcb = hv_alloc_pages(svm.order);
-	if (!s->vmcb)
-		goto err_state;
-	s->vmcb_pa = mfn_to_paddr(virt_to_mfn(s->vmcb));
-	s->vcpu = v;
 	v->cpu_state = s;
-	xsave = xsave_area(s);
-	xsave[0] = 0x7f;		/* FCW 37F, MXCSR 1F80; all else is initial */
-	xsave[1] = 0x03;
-	xsave[24] = 0x80;
-	xsave[25] = 0x1f;
-	svm_vmcb_init(s);
+	s->xsave[XSAVE_MXCSR] = 0x1f80;	/* all else is initial as zeros */
+	svm_vmcb_init(v);
 	return 0;
-
-err_state:
-	hv_free(s);
-	return -XEN_ENOMEM;
 }
 
 static void svm_vcpu_destroy(struct vcpu *v)
 {
-	struct svm_vcpu *s = svm_vcpu(v);
-
-	if (!s)
+	if (!v->cpu_state)
 		return;
 	/* The next domain may get this one's address, and must not pass for it. */
 	for (unsigned int i = 0; i < port_nr_pcpus(); i++) {
-		struct svm_pcpu *sp = pcpus[i]->cpu_private;
 		struct domain *old = v->domain;
 
-		if (sp)
-			atomic_compare_exchange_strong(&sp->last, &old, NULL);
+		atomic_compare_exchange_strong(&svm_pcpus[i].last, &old, NULL);
 	}
-	hv_free_pages(s->vmcb, svm.order);
-	hv_free(s);
+	hv_free_pages(v->cpu_state, svm.order);
 	v->cpu_state = NULL;
 }
 
@@ -226,24 +173,23 @@ static void xcr0_out(struct vcpu *v)
 
 static void svm_load(struct vcpu *v)
 {
-	struct svm_pcpu *sp = port_this_pcpu()->cpu_private;
+	struct svm_pcpu *sp = &svm_pcpus[port_this_pcpu()->cpu_id];
 	struct svm_vcpu *s = svm_vcpu(v);
 
 	if (s->here != sp) {
 		s->here = sp;
 		s->asid_gen = 0;
-		s->vmcb->clean = 0;
+		s->vmcb.clean = 0;
 	}
 	if (atomic_exchange_explicit(&sp->last, v->domain, memory_order_relaxed) != v->domain &&
 	    svm.ibpb)
 		insn_wrmsr(MSR_PRED_CMD, 1);
 	if (svm.tsc_aux)
 		insn_wrmsr(MSR_TSC_AUX, v->msr.tsc_aux);
-	for (unsigned int i = 0; i < 4; i++)
-		insn_write_dr(i, s->dr[i]);
+	insn_write_drs(s->dr);
 	/* Components the guest switched off in XCR0 keep their state, too. */
 	insn_xsetbv(0, svm.xmask);
-	insn_xrstor(xsave_area(s), svm.xmask);
+	insn_xrstor(s->xsave, svm.xmask);
 	insn_xsetbv(0, v->msr.xcr0 | XCR0_X87);
 }
 
@@ -253,9 +199,8 @@ static void svm_save(struct vcpu *v)
 
 	xcr0_out(v);
 	insn_xsetbv(0, svm.xmask);
-	insn_xsave(xsave_area(s), svm.xmask);
-	for (unsigned int i = 0; i < 4; i++)
-		s->dr[i] = insn_read_dr(i);
+	insn_xsave(s->xsave, svm.xmask);
+	insn_read_drs(s->dr);
 }
 
 /* --- The world switch --------------------------------------------------- */
@@ -264,7 +209,7 @@ static void svm_save(struct vcpu *v)
 static void new_translations(struct svm_vcpu *s, uint64_t flush_gen)
 {
 	struct svm_pcpu *sp = s->here;
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
 	s->flush_gen = flush_gen;
 	if (s->asid_gen == sp->asid_gen && (svm.features & SVM_FLUSH_ASID)) {
@@ -305,7 +250,7 @@ static void requeue_event(struct vmcb *b)
 /* What rarely needs care after an exit. */
 static void after_exit(struct svm_vcpu *s)
 {
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
 	b->tlb_control = 0;
 	b->event_inj = 0;
@@ -337,6 +282,8 @@ static void registers_in(struct vcpu *v, struct vmcb *b)
 	b->rflags = v->regs.rflags;
 	if (b->rip != v->regs.rip) {
 		/* An instruction was completed for the guest. */
+		if (!(b->seg[SEG_CS].attr & CS_LONG))
+			v->regs.rip = (uint32_t)v->regs.rip;
 		b->rip = v->regs.rip;
 		b->rflags &= ~RFLAGS_RF;
 		b->int_shadow = 0;
@@ -362,7 +309,7 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 	struct svm_vcpu *s = svm_vcpu(v);
 	struct svm_pcpu *sp = s->here;
 	struct pcpu *p = sp->pcpu;
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 	uint64_t flush_gen;
 	bool rare;
 
@@ -376,7 +323,7 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 
 	if (unlikely(s->spec_ctrl | s->virt_spec))
 		set_spec_ctrl(s, s->spec_ctrl, s->virt_spec);
-	svm_enter(s->vmcb_pa, v->regs.gpr, sp->host_vmcb);
+	svm_enter(mfn_to_paddr(virt_to_mfn(b)), v->regs.gpr, sp->host_vmcb);
 	if (unlikely(s->spec_ctrl | s->virt_spec))
 		set_spec_ctrl(s, 0, 0);
 	atomic_store_explicit(&p->in_guest, NULL, memory_order_release);
@@ -392,50 +339,55 @@ static void svm_run(struct vcpu *v, struct vm_exit *exit)
 /* --- Events ------------------------------------------------------------- */
 
 /* Not after the instruction was completed here. */
-static bool in_shadow(const struct vcpu *v, const struct vmcb *b)
+static bool in_shadow(const struct vcpu *v)
 {
+	const struct vmcb *b = svm_vmcb(v);
+
 	return (b->int_shadow & 1) && b->rip == v->regs.rip;
 }
 
 static bool svm_event_pending(struct vcpu *v)
 {
-	return svm_vcpu(v)->vmcb->event_inj & EVENT_VALID;
+	return svm_vmcb(v)->event_inj & EVENT_VALID;
 }
 
 static bool svm_can_interrupt(struct vcpu *v)
 {
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
-
-	return (v->regs.rflags & RFLAGS_IF) && !in_shadow(v, b) && !(b->event_inj & EVENT_VALID);
+	return (v->regs.rflags & RFLAGS_IF) && !in_shadow(v) && !svm_event_pending(v);
 }
 
 static bool svm_can_nmi(struct vcpu *v)
 {
-	const struct svm_vcpu *s = svm_vcpu(v);
-
-	return !s->nmi_masked && !in_shadow(v, s->vmcb) && !(s->vmcb->event_inj & EVENT_VALID);
+	return !svm_vcpu(v)->nmi_masked && !in_shadow(v) && !svm_event_pending(v);
 }
 
-static void svm_inject(struct vcpu *v, enum event_type type, uint8_t vector, bool has_error,
-		       uint32_t error)
+static void svm_inject(struct vcpu *v, enum event_type type, uint8_t vector, uint32_t error,
+		       uint64_t extra)
 {
 	struct svm_vcpu *s = svm_vcpu(v);
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
-	b->event_inj = vector | (uint32_t)type << EVENT_TYPE_SHIFT | EVENT_VALID |
-		(has_error ? EVENT_HAS_ERROR : 0);
+	b->event_inj = vector | (uint32_t)type << EVENT_TYPE_SHIFT | EVENT_VALID;
 	b->event_error = error;
 	if (type == EVENT_NMI) {
 		s->nmi_masked = true;
 		s->nmi_iret = false;
 		vmcb_intercept(b, SVM_EXIT_IRET, true);
+	} else if (type == EVENT_EXCEPTION) {
+		if (WITH_ERROR >> vector & 1)
+			b->event_inj |= EVENT_HAS_ERROR;
+		if (vector == VECTOR_PF)
+			b->cr2 = extra;
+		else if (vector == VECTOR_DB)
+			b->dr6 |= extra;
+		b->clean &= ~(CLEAN_CR2 | CLEAN_DR);
 	}
 }
 
 static void svm_irq_window(struct vcpu *v, unsigned int prio)
 {
 	struct svm_vcpu *s = svm_vcpu(v);
-	struct vmcb *b = s->vmcb;
+	struct vmcb *b = &s->vmcb;
 
 	s->window = true;
 	/*
@@ -454,56 +406,33 @@ static void svm_irq_window(struct vcpu *v, unsigned int prio)
 
 static uint8_t svm_get_cpl(struct vcpu *v)
 {
-	return svm_vcpu(v)->vmcb->cpl;
+	return svm_vmcb(v)->cpl;
 }
 
 static enum insn_mode svm_get_code(struct vcpu *v, gva_t *ip)
 {
-	const struct vmcb *b = svm_vcpu(v)->vmcb;
-	struct guest_segment cs = { .attr = b->cs.attr, .base = b->cs.base };
+	const struct vmcb *b = svm_vmcb(v);
 
-	return cpu_code(b->cr0, b->efer, &cs, &v->regs, ip);
-}
-
-static void svm_set_cr2(struct vcpu *v, uint64_t cr2)
-{
-	struct vmcb *b = svm_vcpu(v)->vmcb;
-
-	b->cr2 = cr2;
-	b->clean &= ~CLEAN_CR2;
+	return cpu_code(b->cr0, b->efer, &b->seg[SEG_CS], &v->regs, ip);
 }
 
 static void svm_set_tsc_offset(struct vcpu *v, uint64_t offset)
 {
-	struct vmcb *b = svm_vcpu(v)->vmcb;
+	struct vmcb *b = svm_vmcb(v);
 
 	b->tsc_offset = offset;
 	b->clean &= ~CLEAN_INTERCEPTS;
 }
 
 const struct cpu_ops svm_ops = {
-	.name = "AMD-V",
-	.pcpu_init = svm_pcpu_init,
-	.vcpu_init = svm_vcpu_init,
-	.vcpu_destroy = svm_vcpu_destroy,
-	.load = svm_load,
-	.save = svm_save,
-	.run = svm_run,
-	.get_system = svm_get_system,
-	.set_system = svm_set_system,
-	.get_paging = svm_get_paging,
-	.get_segment = svm_get_segment,
-	.get_code = svm_get_code,
-	.get_cpl = svm_get_cpl,
-	.set_cr2 = svm_set_cr2,
-	.can_interrupt = svm_can_interrupt,
-	.can_nmi = svm_can_nmi,
-	.event_pending = svm_event_pending,
-	.inject = svm_inject,
-	.irq_window = svm_irq_window,
-	.msr_read = svm_msr_read,
-	.msr_write = svm_msr_write,
-	.set_tsc_offset = svm_set_tsc_offset,
-	.dump = svm_dump,
+	.pcpu_init = svm_pcpu_init, .vcpu_init = svm_vcpu_init, .vcpu_destroy = svm_vcpu_destroy,
+	.load = svm_load, .save = svm_save, .run = svm_run,
+	.get_system = svm_get_system, .set_system = svm_set_system,
+	.get_paging = svm_get_paging, .get_segment = svm_get_segment,
+	.get_code = svm_get_code, .get_cpl = svm_get_cpl,
+	.can_interrupt = svm_can_interrupt, .can_nmi = svm_can_nmi,
+	.event_pending = svm_event_pending, .inject = svm_inject, .irq_window = svm_irq_window,
+	.msr_read = svm_msr_read, .msr_write = svm_msr_write,
+	.set_tsc_offset = svm_set_tsc_offset, .dump = svm_dump,
 	.hypercall_insn = { 0x0f, 0x01, 0xd9 },
 };

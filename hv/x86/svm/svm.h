@@ -17,9 +17,12 @@
 #define SVM_PAUSE	(1u << 10)
 #define SVM_PAUSE_THR	(1u << 12)
 
-#define MSR_SPEC_CTRL	0x48u
-#define MSR_PRED_CMD	0x49u
-#define MSR_PAT		0x277u
+#define CPUID_IBPB	(1u << 12)	/* 80000008 EBX */
+
+enum {
+	MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49, MSR_SYSENTER_CS = 0x174,
+	MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176, MSR_PAT = 0x277,
+};
 #define MSR_EFER	0xc0000080u
 #define MSR_STAR	0xc0000081u
 #define MSR_LSTAR	0xc0000082u
@@ -30,9 +33,6 @@
 #define MSR_KERNEL_GS	0xc0000102u
 #define MSR_TSC_AUX	0xc0000103u
 #define MSR_VIRT_SPEC	0xc001011fu
-#define MSR_SYSENTER_CS	0x174u
-#define MSR_SYSENTER_ESP 0x175u
-#define MSR_SYSENTER_EIP 0x176u
 
 #define EFER_LME	(1ULL << 8)
 #define EFER_LMA	(1ULL << 10)
@@ -57,23 +57,27 @@ struct svm_pcpu;
 
 /* What v->cpu_state points to. The CPU that runs the vCPU owns it. */
 struct svm_vcpu {
-	struct vmcb *vmcb;		/* owned; the XSAVE area follows it */
-	paddr_t vmcb_pa;
-	struct vcpu *vcpu;		/* back pointer */
+	struct vmcb vmcb;
 	struct svm_pcpu *here;		/* the CPU it is or was last loaded on */
 	uint64_t asid_gen;		/* of that CPU, when it gave the ASID */
 	uint64_t flush_gen;		/* the p2m's, when last flushed */
 	uint64_t spec_ctrl, virt_spec;	/* the guest's; the host's are zero */
 	uint64_t dr[4];
+	uint64_t iret_rip;
 	bool window;			/* asked for at the next entry */
 	bool nmi_masked;		/* from injection until after the IRET */
 	bool nmi_iret;			/* the IRET is at iret_rip */
-	uint64_t iret_rip;
+	_Alignas(64) uint32_t xsave[];	/* as large as svm.order leaves room for */
 };
 
 static inline struct svm_vcpu *svm_vcpu(const struct vcpu *v)
 {
 	return v->cpu_state;
+}
+
+static inline struct vmcb *svm_vmcb(const struct vcpu *v)
+{
+	return &svm_vcpu(v)->vmcb;
 }
 
 /* What the machine offers, equal on all CPUs. Set by svm_pcpu_init(). */
@@ -82,7 +86,7 @@ struct svm_machine {
 	uint32_t nr_asids;
 	bool ibpb, tsc_aux;
 	uint64_t xmask;			/* XSAVE components to switch */
-	unsigned int order;		/* of VMCB and XSAVE area together */
+	unsigned int order;		/* of struct svm_vcpu, in pages */
 	uint64_t *iopm, *msrpm;		/* owned, shared by all vCPUs */
 };
 extern struct svm_machine svm;
@@ -98,14 +102,14 @@ void svm_enter(paddr_t vmcb, uint64_t *gpr, paddr_t host_vmcb);
 void svm_decode_exit(struct vcpu *v, struct vm_exit *exit);
 
 /* Puts a fresh VMCB into the state after reset. */
-void svm_vmcb_init(struct svm_vcpu *s);
+void svm_vmcb_init(struct vcpu *v);
 
 void svm_get_system(struct vcpu *v, struct guest_system *sys);
 int svm_set_system(struct vcpu *v, const struct guest_system *sys);
 void svm_get_paging(struct vcpu *v, struct guest_paging *g);
 void svm_get_segment(struct vcpu *v, enum guest_seg nr, struct guest_segment *seg);
 bool svm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
-bool svm_msr_write(struct vcpu *v, uint32_t msr, uint64_t val, int *fault);
+bool svm_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 void svm_dump(struct vcpu *v);
 
 #endif
