@@ -6,7 +6,6 @@
 #include "hospes/pcpu.h"
 
 #include "hospes/builder.h"
-#include "hospes/cmdline.h"
 #include "hospes/console.h"
 #include "hospes/domain.h"
 #include "hospes/guest_config.h"
@@ -97,7 +96,6 @@ void hospes_start(void)
 		timer_queue_init(&pcpus[i]->timers);
 		sched_pcpu_init(pcpus[i]);
 	}
-	log_set_level((enum log_level)MIN(hv_options.loglevel, (uint32_t)LOG_DEBUG));
 	policy_init_host();
 	guest_list_load(info, port_map_boot, &list);
 	if (cpu->pcpu_init(port_this_pcpu())) {

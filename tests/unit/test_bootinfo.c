@@ -449,7 +449,7 @@ static void test_frame_table(void **state)
 	assert_int_equal(end, 128 * MIB);
 	assert_int_equal(table, end - page_table_bytes(end));
 	assert_false(ranges_contain(&l, table, 1));
-	/* What lies behind a hole counts if the rest can hold its part of the table, or it itself. */
+	/* What lies behind a hole counts if there is room for its part of the table. */
 	ranges_add(&l, 0x100000000ULL, 0x140000000ULL);
 	assert_int_not_equal(ranges_take_frame_table(&l, &end), 0);
 	assert_int_equal(end, 0x140000000ULL);

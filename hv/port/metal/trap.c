@@ -210,7 +210,7 @@ static void exception(struct trap_frame *f)
 	static const char *const names[EXC_COUNT] = {
 		[0] = "division error", [3] = "breakpoint", [6] = "invalid opcode",
 		[EXC_DOUBLE_FAULT] = "double fault: stack overflow?",
-		[EXC_GP] = "general protection fault", [14] = "page fault", [EXC_MC] = "machine check",
+		[EXC_GP] = "general protection", [14] = "page fault", [EXC_MC] = "machine check",
 	};
 	const char *name = names[f->vector];
 
