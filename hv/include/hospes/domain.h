@@ -158,7 +158,7 @@ static inline void domain_get(struct domain *d)
 }
 void domain_put(struct domain *d);
 
-/* Slot in the domain table -> domain, for page_owner(). Borrowed. */
+/* Slot in the domain table -> domain, for page_put(). Borrowed. */
 struct domain *domain_by_slot(uint32_t slot);
 
 /* The vCPU @id of @d, or NULL; speculation-safe bounds check. */
