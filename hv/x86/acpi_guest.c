@@ -27,8 +27,7 @@ struct rsdp {
 	uint8_t checksum;
 	char oem[6];
 	uint8_t revision;
-	uint32_t rsdt;
-	uint32_t length;
+	uint32_t rsdt, length;
 	uint64_t xsdt;
 	uint8_t checksum_all, pad[3];
 } __packed;
@@ -52,25 +51,19 @@ struct fadt {
 
 struct madt {
 	struct table head;
-	uint32_t lapic;
-	uint32_t flags;
+	uint32_t lapic, flags;
 	struct madt_lapic {
 		uint8_t type, length, processor, apic_id;
 		uint32_t flags;
 	} __packed cpu[];
 } __packed;
 
-/* AML: Device(Cnnn) { Name(_HID, "ACPI0007") Name(_UID, nnn) }. */
+/* AML: Device(Cnnn) { Name(_HID, "ACPI0007") Name(_UID, nnn) }, nnn in a byte. */
 struct aml_cpu {
-	uint8_t device[2], length;
-	char name[4];
-	uint8_t hid_op;
-	char hid[4];
-	uint8_t string;
-	char value[9];
-	uint8_t uid_op;
-	char uid[4];
-	uint8_t byte, number;
+	char device[2];
+	uint8_t length;
+	char name[4], hid[15], uid[6];
+	uint8_t number;
 } __packed;
 
 /* AML: Scope(\_SB), its length in three bytes: low nibble, then eight bits each. */
@@ -121,8 +114,7 @@ static void finish(void *table, const char *signature, uint8_t revision, size_t 
 
 	*t = (struct table){
 		.length = (uint32_t)length, .revision = revision, .oem_revision = 1,
-		.oem = "Hospes", .oem_table = "HospesPC", .creator = "HSPS",
-		.creator_revision = 1,
+		.oem = "Hospes", .oem_table = "HospesPC", .creator = "HSPS", .creator_revision = 1,
 	};
 	memcpy(t->signature, signature, sizeof(t->signature));
 	t->checksum = checksum(table, length);
@@ -138,16 +130,13 @@ static void build_dsdt(struct dsdt *d, unsigned int n)
 	d->length[2] = (uint8_t)(length >> 12);
 	memcpy(d->name, "\\_SB_", sizeof(d->name));
 	for (unsigned int i = 0; i < n; i++) {
-		char name[5];
-
 		d->cpu[i] = (struct aml_cpu){
-			.device = { 0x5b, 0x82 },
-			.length = sizeof(struct aml_cpu) - 2,
-			.hid_op = 0x08, .hid = "_HID", .string = 0x0d, .value = "ACPI0007",
-			.uid_op = 0x08, .uid = "_UID", .byte = 0x0a, .number = (uint8_t)i,
+			.device = "\x5b\x82", .length = sizeof(struct aml_cpu) - 2,
+			.name = { 'C', (char)('0' + i / 100), (char)('0' + i / 10 % 10),
+				  (char)('0' + i % 10) },
+			.hid = "\x08_HID\x0d" "ACPI0007", .uid = "\x08_UID\x0a",
+			.number = (uint8_t)i,
 		};
-		hv_snprintf(name, sizeof(name), "C%03u", i);
-		memcpy(d->cpu[i].name, name, sizeof(d->cpu[i].name));
 	}
 	finish(d, "DSDT", 2, sizeof(*d) + n * sizeof(struct aml_cpu));
 }
