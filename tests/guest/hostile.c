@@ -200,6 +200,7 @@ void guest_main(void)
 		one_hypercall, one_msr, one_port, one_hole, one_instruction,
 	};
 	u64 count = arg_number("count", 20000);
+	bool hypercalls_only = arg_is("only", "hypercalls");
 
 	if (!on_xen)
 		skip("no hypervisor");
@@ -215,6 +216,6 @@ void guest_main(void)
 	if (wild)
 		go_wild();
 	for (u64 i = 0; i < count; i++)
-		what[any() % ARRAY_SIZE(what)]();
+		what[hypercalls_only ? 0 : any() % ARRAY_SIZE(what)]();
 	print("NOTE %s: %lu attempts\n", guest_name, (unsigned long)count);
 }
