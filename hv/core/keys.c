@@ -78,8 +78,7 @@ static void show_domain_memory(struct domain *d, void *data)
 
 static void show_memory(void)
 {
-	console_printf("free %lu of %lu MiB\n", page_free_count() >> MIB_SHIFT,
-		       page_total_count() >> MIB_SHIFT);
+	console_printf("free %lu of %lu pages\n", page_free_count(), page_total_count());
 	domain_for_each(show_domain_memory, NULL);
 }
 
