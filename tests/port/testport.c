@@ -238,11 +238,6 @@ uint64_t port_tsc_khz(void)
 	return test_tsc_khz;
 }
 
-uint64_t port_ns_to_tsc(uint64_t ns)
-{
-	return (uint64_t)((unsigned __int128)ns * test_tsc_khz / 1000000);
-}
-
 uint64_t port_tsc_to_ns(uint64_t tsc)
 {
 	return (uint64_t)((unsigned __int128)tsc * 1000000 / test_tsc_khz);
@@ -250,7 +245,7 @@ uint64_t port_tsc_to_ns(uint64_t tsc)
 
 uint64_t port_tsc(void)
 {
-	return port_ns_to_tsc(port_time_ns());
+	return (uint64_t)((unsigned __int128)port_time_ns() * test_tsc_khz / 1000000);
 }
 
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)

@@ -95,8 +95,7 @@ uint64_t port_tsc_khz(void);
 /* Nanoseconds since boot: monotonic and the same on every CPU. */
 uint64_t port_time_ns(void);
 
-/* The TSC value at which port_time_ns() would be @ns, and its inverse. */
-uint64_t port_ns_to_tsc(uint64_t ns);
+/* What port_time_ns() is at that value of the TSC. */
 uint64_t port_tsc_to_ns(uint64_t tsc);
 
 /*

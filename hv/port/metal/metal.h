@@ -157,12 +157,6 @@ void halt_forever(void) __noreturn;
 PORT_IO(uint8_t, inb, outb)
 PORT_IO(uint16_t, inw, outw)
 
-/* One window in which pending interrupts are served. */
-static inline void interrupt_window(void)
-{
-	__asm__ volatile("sti; nop; cli" : : : "memory");
-}
-
 static inline uint64_t rdtsc(void)
 {
 	uint32_t lo, hi;

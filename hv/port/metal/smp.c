@@ -231,13 +231,14 @@ void port_idle(void)
 	if (!c->woken)
 		__asm__ volatile("sti; hlt; cli" : : : "memory");
 	else
-		interrupt_window();
+		port_poll_interrupts();
 	c->woken = false;
 }
 
+/* Between the two instructions pending interrupts are served. */
 void port_poll_interrupts(void)
 {
-	interrupt_window();
+	__asm__ volatile("sti; nop; cli" : : : "memory");
 }
 
 void port_relax(void)

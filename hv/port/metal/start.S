@@ -10,7 +10,7 @@
 #define PA(x)		((x) - BASE)
 
 #define MB1_MAGIC	0x1badb002
-#define MB1_FLAGS	0x00010003	/* aligned modules, memory map, address fields */
+#define MB1_FLAGS	0x00010002	/* memory map, address fields */
 #define MB2_MAGIC	0xe85250d6
 #define PVH_MAGIC	0x336ec578
 #define NOTE_PHYS32_ENTRY 18
@@ -31,7 +31,6 @@ mb1_header:
 mb2_header:
 	.long	MB2_MAGIC, 0, mb2_end - mb2_header, -(MB2_MAGIC + mb2_end - mb2_header)
 	.long	3, 12, PA(start_multiboot), 0	/* entry address, and what rounds it up */
-	.long	6, 8				/* modules on page boundaries */
 	.long	0, 8
 mb2_end:
 

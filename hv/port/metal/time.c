@@ -13,7 +13,6 @@
 #define CALIBRATE_US 10000u
 #define SAMPLES 32u
 #define NO_DEADLINE UINT64_MAX
-#define NS_MAX (1ULL << 58)
 
 #define PIT_HZ 1193182u
 #define FEMTO 1000000000000000ULL
@@ -216,20 +215,6 @@ uint64_t port_tsc_to_ns(uint64_t t)
 uint64_t port_time_ns(void)
 {
 	return port_tsc_to_ns(rdtsc());
-}
-
-/* The first TSC value at which port_tsc_to_ns() is no less than @ns. */
-uint64_t port_ns_to_tsc(uint64_t ns)
-{
-	unsigned int shift = (unsigned int)(32 - tsc.shift);
-	uint64_t d, rest;
-
-	if (ns >= NS_MAX)
-		return UINT64_MAX;
-	/* The quotient fits: mul has its top bit set, and ns is no more than nine years. */
-	__asm__("divq %4" : "=a"(d), "=d"(rest)
-		: "a"(ns << shift), "d"(ns >> (64 - shift)), "r"((uint64_t)tsc.mul));
-	return tsc.base + d + (rest != 0);
 }
 
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)
