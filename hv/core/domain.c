@@ -325,12 +325,16 @@ static bool disconnect(struct domain *d)
 	domain_watchdogs_kill(d);
 	if (d->console)
 		console_detach(d);
-	evtchn_domain_destroy(d);
-	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
 		vcpu_timers_kill(d->vcpus[i]);
-		if (d->vcpus[i]->info_pin.page)
-			guest_unpin(&d->vcpus[i]->info_pin);
-	}
+	return true;
+}
+
+/* No event is raised any more. */
+static bool unpin_infos(struct domain *d)
+{
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
+		guest_unpin(&d->vcpus[i]->info_pin);
 	return true;
 }
 
@@ -346,6 +350,8 @@ static const struct {
 } teardown[] = {
 	{ quiesce, QUIESCE_NS },
 	{ disconnect, 0 },
+	{ evtchn_destroy_step, 0 },
+	{ unpin_infos, 0 },
 	{ gnttab_release_step, 0 },
 	{ p2m_teardown_step, 0 },
 	{ pages_gone, PAGES_NS },

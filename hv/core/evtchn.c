@@ -2,8 +2,8 @@
 /*
  * Event channels: ports, bindings, and who is told about an event.
  *
- * Locks: see evtchn_private.h. The order is d->evtchn.lock of both ends, then
- * the locks of both channels, then those of delivery.
+ * Locks: see evtchn_private.h. The order is d->evtchn.lock, link_lock, the locks
+ * of both channels, then those of delivery.
  */
 #include "evtchn_private.h"
 #include "hospes/hypercall.h"
@@ -11,9 +11,17 @@
 #define PORTS_2L ((uint32_t)EVTCHN_2L_NR_CHANNELS)
 #define PORTS_FIFO ((uint32_t)EVTCHN_FIFO_NR_CHANNELS)
 #define ALLOC_TRIES 256u	/* so many free ports are linked only if the guest never looks */
-#define RESET_BATCH 64u
+#define CLOSE_BATCH 64u
 #define VIRQS_PER_VCPU ((1u << VIRQ_TIMER) | (1u << VIRQ_DEBUG) | (1u << VIRQ_XENOPROF) | \
 			(1u << VIRQ_XENPMU))
+
+/* Under d->evtchn.lock of either end: which channels are linked to which. */
+static struct spinlock link_lock = SPINLOCK(LOCK_LINK);
+
+static bool is_irq(const struct evtchn_binding *to)
+{
+	return to->state == EVTCHNSTAT_virq || to->state == EVTCHNSTAT_pirq;
+}
 
 /* --- Delivery ----------------------------------------------------------- */
 
@@ -35,8 +43,8 @@ static void wake_pollers(struct domain *d, uint32_t port)
 
 void evtchn_raise(struct domain *d, struct evtchn *chn)
 {
-	struct evtchn_fifo *f = evtchn_fifo(d);
-	bool fresh = f ? evtchn_fifo_raise(d, f, chn) : evtchn_2l_raise(d, chn);
+	bool fresh = atomic_load(&d->evtchn.fifo) ? evtchn_fifo_raise(d, chn) :
+						    evtchn_2l_raise(d, chn);
 
 	if (fresh && unlikely(atomic_load(&d->evtchn.polled)))
 		wake_pollers(d, chn->port);
@@ -76,7 +84,7 @@ static void raise_if(struct domain *d, uint32_t port, unsigned int state, uint32
 
 	if (!chn)
 		return;
-	if (chn->to.state == state && (state != EVTCHNSTAT_virq || chn->to.irq == virq))
+	if (chn->to.state == state && (state != EVTCHNSTAT_virq || chn->to.irq.nr == virq))
 		evtchn_raise(d, chn);
 	spin_unlock(&chn->lock);
 }
@@ -96,13 +104,11 @@ int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct evtchn_unmask *op = arg;
 	struct domain *d = v->domain;
 	struct evtchn *chn = evtchn_lock(d, op->port);
-	struct evtchn_fifo *f;
 
 	if (!chn)
 		return -XEN_EINVAL;
-	f = evtchn_fifo(d);
-	if (chn->to.state && f)
-		evtchn_fifo_unmask(d, f, chn);
+	if (chn->to.state && atomic_load(&d->evtchn.fifo))
+		evtchn_fifo_unmask(d, chn);
 	else if (chn->to.state)
 		evtchn_2l_unmask(d, chn);
 	spin_unlock(&chn->lock);
@@ -112,16 +118,15 @@ int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)
 int evtchn_is_pending(struct domain *d, uint32_t port)
 {
 	struct evtchn *chn;
-	struct evtchn_fifo *f;
 	int pending = 0;
 
 	atomic_store(&d->evtchn.polled, true);
 	chn = evtchn_lock(d, port);
 	if (!chn)
 		return -XEN_EINVAL;
-	f = evtchn_fifo(d);
 	if (chn->to.state)
-		pending = f ? evtchn_fifo_is_pending(f, chn) : evtchn_2l_is_pending(d, chn);
+		pending = atomic_load(&d->evtchn.fifo) ? evtchn_fifo_is_pending(d, chn) :
+							 evtchn_2l_is_pending(d, chn);
 	spin_unlock(&chn->lock);
 	return pending;
 }
@@ -136,12 +141,25 @@ void evtchn_vcpu_info_moved(struct vcpu *v)
 
 /* --- Ports -------------------------------------------------------------- */
 
-static void set_free(struct evtchn_domain *e, uint32_t port)
+/* The first port from @port on that is free, or not; @end if there is none before. */
+static uint32_t next_port(const struct evtchn_domain *e, uint32_t port, uint32_t end, bool is_free)
 {
-	uint32_t w = port / CHANNELS_PER_BUCKET;
+	for (; port < end; port = ALIGN_DOWN(port, CHANNELS_PER_BUCKET) + CHANNELS_PER_BUCKET) {
+		uint64_t word = read_once(e->free[port / CHANNELS_PER_BUCKET]);
 
-	write_once(e->free[w], e->free[w] | 1ULL << port % CHANNELS_PER_BUCKET);
-	e->free_word = MIN(e->free_word, w);
+		word = (is_free ? word : ~word) >> port % CHANNELS_PER_BUCKET;
+		if (word)
+			return MIN(port + (uint32_t)ffs64(word), end);
+	}
+	return end;
+}
+
+struct evtchn *evtchn_next(const struct domain *d, uint32_t port)
+{
+	uint32_t end = __atomic_load_n(&d->evtchn.nr_ports, __ATOMIC_ACQUIRE);
+
+	port = next_port(&d->evtchn, port, end, false);
+	return port < end ? evtchn_lookup(d, port) : NULL;
 }
 
 /* Ports are taken lowest first, so a new bucket always follows the last one. */
@@ -161,135 +179,106 @@ static int add_bucket(struct evtchn_domain *e)
 }
 
 /* The lowest free port of @d that the guest has no queue linked through. */
-static int find_port(struct domain *d, uint32_t *out)
+static int find_port(struct domain *d, struct evtchn **out)
 {
 	struct evtchn_domain *e = &d->evtchn;
-	uint32_t limit = e->fifo ? e->max_port : MIN(e->max_port, PORTS_2L - 1);
-	uint32_t w = e->free_word, tries = 0;
-
-	for (; w < limit / CHANNELS_PER_BUCKET && !e->free[w]; w++)
-		;
-	e->free_word = w;
-	for (; w <= limit / CHANNELS_PER_BUCKET; w++) {
-		for (uint64_t bits = e->free[w]; bits; bits &= bits - 1) {
-			uint32_t port = w * CHANNELS_PER_BUCKET + (uint32_t)ffs64(bits);
-
-			if (port > limit || tries++ == ALLOC_TRIES)
-				return -XEN_ENOSPC;
-			if (port >= e->nr_ports && add_bucket(e))
-				return -XEN_ENOMEM;
-			if (!e->fifo || !evtchn_fifo_is_linked(e->fifo, port)) {
-				*out = port;
-				return 0;
-			}
-		}
-	}
-	return -XEN_ENOSPC;
-}
-
-/* Takes a port and binds it. Both locks of domains are held where there are two. */
-static int bind_port(struct domain *d, const struct evtchn_binding *to, struct evtchn **out)
-{
-	struct evtchn_domain *e = &d->evtchn;
-	struct evtchn *chn;
+	uint32_t end = (e->fifo ? e->max_port : MIN(e->max_port, PORTS_2L - 1)) + 1;
 	uint32_t port;
-	int err;
 
 	assert_locked(&e->lock);
 	if (domain_is_dying(d))
 		return -XEN_EINVAL;
-	err = find_port(d, &port);
-	if (err)
-		return err;
-	chn = evtchn_lookup(d, port);
-	e->free[port / CHANNELS_PER_BUCKET] &= ~(1ULL << port % CHANNELS_PER_BUCKET);
-	e->nr_guest += to->state != EVTCHNSTAT_hypervisor;
-	spin_lock(&chn->lock);
+	e->first_free = port = next_port(e, e->first_free, end, true);
+	for (unsigned int tries = 0; port < end && tries < ALLOC_TRIES; tries++) {
+		if (port >= e->nr_ports && add_bucket(e))
+			return -XEN_ENOMEM;
+		if (!e->fifo || !evtchn_fifo_is_linked(d, port)) {
+			*out = evtchn_lookup(d, port);
+			return 0;
+		}
+		port = next_port(e, port + 1, end, true);
+	}
+	return -XEN_ENOSPC;
+}
+
+/* Binds what find_port() has found, with its lock held too. */
+static void bind_channel(struct domain *d, struct evtchn *chn, const struct evtchn_binding *to)
+{
+	uint64_t *word = &d->evtchn.free[chn->port / CHANNELS_PER_BUCKET];
+
+	write_once(*word, *word & ~(1ULL << chn->port % CHANNELS_PER_BUCKET));
 	chn->to = *to;
 	chn->priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
 	atomic_store(&chn->early, false);
-	spin_unlock(&chn->lock);
-	*out = chn;
-	return 0;
 }
 
-/* As above for one domain, with the lock. @slot, if any, names the port of an irq. */
-static int open_port(struct domain *d, const struct evtchn_binding *to, uint32_t *slot,
-		     uint32_t *port)
+/* Binds a new port, unless the slot in @to says that the irq has one. */
+static int open_port(struct domain *d, const struct evtchn_binding *to, uint32_t *port)
 {
+	uint32_t *slot = is_irq(to) ? to->irq.slot : NULL;
 	struct evtchn *chn;
 	int err = -XEN_EEXIST;
 
 	spin_lock(&d->evtchn.lock);
-	if (!slot || !*slot) {
-		err = bind_port(d, to, &chn);
-		if (!err) {
-			*port = chn->port;
-			if (slot)
-				write_once(*slot, chn->port);
-		}
+	if (!slot || !*slot)
+		err = find_port(d, &chn);
+	if (!err) {
+		spin_lock(&chn->lock);
+		bind_channel(d, chn, to);
+		spin_unlock(&chn->lock);
+		*port = chn->port;
+		if (slot)
+			write_once(*slot, chn->port);
 	}
 	spin_unlock(&d->evtchn.lock);
 	return err;
 }
 
 /* Lets the port go. The other end, if a domain's, waits for a new partner. */
-static int close_locked(struct domain *d, struct evtchn *chn, bool by_guest)
+static int close_port(struct domain *d, struct evtchn *chn, bool by_guest)
 {
+	struct evtchn_domain *e = &d->evtchn;
 	struct evtchn_binding *to = &chn->to;
 	struct evtchn *peer = chn;
+	uint64_t *word = &e->free[chn->port / CHANNELS_PER_BUCKET];
+	int err = -XEN_EINVAL;
 
+	spin_lock(&e->lock);
+	spin_lock(&link_lock);
 	if (to->state == EVTCHNSTAT_closed || (to->state == EVTCHNSTAT_hypervisor && by_guest))
-		return -XEN_EINVAL;
+		goto out;
+	err = 0;
 	if (to->state == EVTCHNSTAT_interdomain)
 		peer = to->peer.chn;
-	else if (to->state == EVTCHNSTAT_virq)
-		write_once(d->vcpus[(VIRQS_PER_VCPU >> to->irq & 1) ? to->vcpu : 0]
-				->evtchn.virq_port[to->irq], 0);
-	else if (to->state == EVTCHNSTAT_pirq)
-		d->evtchn.pirq_port[to->irq] = 0;
-	d->evtchn.nr_guest -= to->state != EVTCHNSTAT_hypervisor;
+	else if (is_irq(to))
+		write_once(*to->irq.slot, 0);
+	write_once(*word, *word | 1ULL << chn->port % CHANNELS_PER_BUCKET);
+	e->first_free = MIN(e->first_free, chn->port);
 
 	spin_lock_pair(&chn->lock, &peer->lock);
-	if (peer != chn) {
-		peer->to.state = EVTCHNSTAT_unbound;
-		peer->to.unbound_for = d->id;
-	}
-	to->state = EVTCHNSTAT_closed;
-	if (d->evtchn.fifo)
-		evtchn_fifo_clear(d->evtchn.fifo, chn);
+	peer->to.state = EVTCHNSTAT_unbound;
+	peer->to.unbound_for = d->id;
+	to->state = EVTCHNSTAT_closed;	/* last: without another end it is the peer */
+	if (e->fifo)
+		evtchn_fifo_clear(d, chn);
 	else
 		evtchn_2l_clear(d, chn);
 	spin_unlock_pair(&chn->lock, &peer->lock);
-	set_free(&d->evtchn, chn->port);
-	return 0;
+out:
+	spin_unlock(&link_lock);
+	spin_unlock(&e->lock);
+	return err;
 }
 
-/*
- * Closes a port under the locks of both ends' domains. Which they are is only
- * known under the first, so look, lock, and look again.
- */
-static int close_port(struct domain *d, struct evtchn *chn, bool by_guest)
+/* Closes some ports. True when none is left that may be closed. */
+static bool close_some(struct domain *d, bool by_guest)
 {
-	struct domain *other = d, *now;
-	int err;
+	struct evtchn *chn = evtchn_next(d, 1);
+	unsigned int closed = 0;
 
-	for (;;) {
-		spin_lock_pair(&d->evtchn.lock, &other->evtchn.lock);
-		now = chn->to.state == EVTCHNSTAT_interdomain ? chn->to.peer.domain : d;
-		if (now == other)
-			break;
-		domain_get(now);
-		spin_unlock_pair(&d->evtchn.lock, &other->evtchn.lock);
-		if (other != d)
-			domain_put(other);
-		other = now;
-	}
-	err = close_locked(d, chn, by_guest);
-	spin_unlock_pair(&d->evtchn.lock, &other->evtchn.lock);
-	if (other != d)
-		domain_put(other);
-	return err;
+	for (; chn && closed < CLOSE_BATCH; chn = evtchn_next(d, chn->port + 1))
+		closed += !close_port(d, chn, by_guest);
+	return !chn;
 }
 
 /* --- Hypercalls: binding ------------------------------------------------ */
@@ -304,7 +293,7 @@ int64_t evtchnop_alloc_unbound(struct vcpu *v, struct hypercall *hc, void *arg)
 	if (err)
 		return err;
 	to.unbound_for = op->remote_dom == DOMID_SELF ? v->domain->id : op->remote_dom;
-	err = open_port(d, &to, NULL, &op->port);
+	err = open_port(d, &to, &op->port);
 	domain_put(d);
 	return err;
 }
@@ -313,31 +302,36 @@ int64_t evtchnop_bind_interdomain(struct vcpu *v, struct hypercall *hc, void *ar
 {
 	struct evtchn_bind_interdomain *op = arg;
 	struct domain *d = v->domain, *rd = domain_get_target(v, op->remote_dom);
-	struct evtchn_binding to = { .state = EVTCHNSTAT_interdomain };
+	struct evtchn_binding to = { .state = EVTCHNSTAT_interdomain, .peer.domain = rd };
 	struct evtchn *chn, *peer;
 	int err = -XEN_EINVAL;
 
 	if (!rd)
 		return -XEN_ESRCH;
-	spin_lock_pair(&d->evtchn.lock, &rd->evtchn.lock);
-	peer = evtchn_lookup(rd, op->remote_port);
-	if (!peer || peer->to.state != EVTCHNSTAT_unbound || peer->to.unbound_for != d->id)
+	to.peer.chn = peer = evtchn_lookup(rd, op->remote_port);
+	if (!peer)
 		goto out;
-	to.peer.domain = rd;
-	to.peer.chn = peer;
-	err = bind_port(d, &to, &chn);
+	spin_lock(&d->evtchn.lock);
+	err = find_port(d, &chn);
 	if (err)
-		goto out;
-	op->local_port = chn->port;
+		chn = peer;		/* only to see whether that is the first error */
+	spin_lock(&link_lock);
 	spin_lock_pair(&chn->lock, &peer->lock);
-	peer->to.peer.domain = d;
-	peer->to.peer.chn = chn;
-	peer->to.state = EVTCHNSTAT_interdomain;
-	/* The peer may have sent while nobody was there to hear it. */
-	evtchn_raise(d, chn);
+	if (peer->to.state != EVTCHNSTAT_unbound || peer->to.unbound_for != d->id) {
+		err = -XEN_EINVAL;
+	} else if (!err) {
+		bind_channel(d, chn, &to);
+		peer->to.state = EVTCHNSTAT_interdomain;
+		peer->to.peer.domain = d;
+		peer->to.peer.chn = chn;
+		op->local_port = chn->port;
+		/* The peer may have sent while nobody was there to hear it. */
+		evtchn_raise(d, chn);
+	}
 	spin_unlock_pair(&chn->lock, &peer->lock);
+	spin_unlock(&link_lock);
+	spin_unlock(&d->evtchn.lock);
 out:
-	spin_unlock_pair(&d->evtchn.lock, &rd->evtchn.lock);
 	domain_put(rd);
 	return err;
 }
@@ -345,7 +339,7 @@ out:
 int64_t evtchnop_bind_virq(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct evtchn_bind_virq *op = arg;
-	struct evtchn_binding to = { .state = EVTCHNSTAT_virq, .irq = op->virq };
+	struct evtchn_binding to = { .state = EVTCHNSTAT_virq, .irq.nr = op->virq };
 	struct vcpu *w;
 	uint32_t virq;
 
@@ -358,19 +352,19 @@ int64_t evtchnop_bind_virq(struct vcpu *v, struct hypercall *hc, void *arg)
 	if (!w)
 		return -XEN_ENOENT;
 	to.vcpu = (uint16_t)w->id;
-	return open_port(v->domain, &to, &w->evtchn.virq_port[virq], &op->port);
+	to.irq.slot = &w->evtchn.virq_port[virq];
+	return open_port(v->domain, &to, &op->port);
 }
 
 int64_t evtchnop_bind_pirq(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct evtchn_bind_pirq *op = arg;
-	struct evtchn_binding to = { .state = EVTCHNSTAT_pirq, .irq = op->pirq };
-	struct evtchn_domain *e = &v->domain->evtchn;
+	struct evtchn_binding to = { .state = EVTCHNSTAT_pirq, .irq.nr = op->pirq };
 
 	if (op->pirq >= EVTCHN_NR_PIRQS)
 		return -XEN_EINVAL;
-	return open_port(v->domain, &to, &e->pirq_port[index_nospec(op->pirq, EVTCHN_NR_PIRQS)],
-			 &op->port);
+	to.irq.slot = &v->domain->evtchn.pirq_port[index_nospec(op->pirq, EVTCHN_NR_PIRQS)];
+	return open_port(v->domain, &to, &op->port);
 }
 
 int64_t evtchnop_bind_ipi(struct vcpu *v, struct hypercall *hc, void *arg)
@@ -380,14 +374,14 @@ int64_t evtchnop_bind_ipi(struct vcpu *v, struct hypercall *hc, void *arg)
 
 	if (!domain_vcpu(v->domain, op->vcpu))
 		return -XEN_ENOENT;
-	return open_port(v->domain, &to, NULL, &op->port);
+	return open_port(v->domain, &to, &op->port);
 }
 
 int evtchn_alloc_hv(struct domain *d, evtchn_notify_fn *notify)
 {
 	struct evtchn_binding to = { .state = EVTCHNSTAT_hypervisor, .notify = notify };
 	uint32_t port;
-	int err = open_port(d, &to, NULL, &port);
+	int err = open_port(d, &to, &port);
 
 	return err ? err : (int)port;
 }
@@ -415,8 +409,8 @@ static int fill_status(const struct evtchn *chn, struct evtchn_status *op)
 	} else if (to->state == EVTCHNSTAT_interdomain) {
 		op->u.interdomain.dom = to->peer.domain->id;
 		op->u.interdomain.port = to->peer.chn->port;
-	} else if (to->state == EVTCHNSTAT_pirq || to->state == EVTCHNSTAT_virq) {
-		op->u.virq = to->irq;
+	} else if (is_irq(to)) {
+		op->u.virq = to->irq.nr;	/* where u.pirq is, too */
 	}
 	return 0;
 }
@@ -444,7 +438,7 @@ int64_t evtchnop_status(struct vcpu *v, struct hypercall *hc, void *arg)
 static bool may_move(const struct evtchn_binding *to)
 {
 	if (to->state == EVTCHNSTAT_virq)
-		return !(VIRQS_PER_VCPU >> to->irq & 1);
+		return !(VIRQS_PER_VCPU >> to->irq.nr & 1);
 	return to->state != EVTCHNSTAT_closed && to->state != EVTCHNSTAT_ipi;
 }
 
@@ -475,7 +469,7 @@ int64_t evtchnop_set_priority(struct vcpu *v, struct hypercall *hc, void *arg)
 
 	if (!chn)
 		return -XEN_EINVAL;
-	if (!evtchn_fifo(v->domain))
+	if (!atomic_load(&v->domain->evtchn.fifo))
 		err = -XEN_ENOSYS;
 	else if (chn->to.state == EVTCHNSTAT_closed)
 		err = -XEN_EACCES;
@@ -490,22 +484,21 @@ int64_t evtchnop_set_priority(struct vcpu *v, struct hypercall *hc, void *arg)
 /* Back to the 2-level ABI, with the guest's channels closed. */
 static int reset_abi(struct domain *d)
 {
-	struct evtchn_fifo *f;
 	struct evtchn *chn;
 	int err = 0;
 
 	spin_lock(&d->evtchn.lock);
-	f = d->evtchn.fifo;
-	if (d->evtchn.nr_guest) {
-		err = -XEN_EAGAIN;	/* another vCPU bound one meanwhile */
-	} else if (f) {
-		__atomic_store_n(&d->evtchn.fifo, NULL, __ATOMIC_SEQ_CST);
+	for (chn = evtchn_next(d, 1); chn && !err; chn = evtchn_next(d, chn->port + 1)) {
+		if (chn->to.state != EVTCHNSTAT_hypervisor)
+			err = -XEN_EAGAIN;	/* another vCPU bound it meanwhile */
+	}
+	if (!err && atomic_exchange(&d->evtchn.fifo, false)) {
 		/* Whoever raises a channel that is left does so under its lock. */
-		for (uint32_t port = 1; (chn = evtchn_lookup(d, port)); port++) {
+		for (chn = evtchn_next(d, 1); chn; chn = evtchn_next(d, chn->port + 1)) {
 			spin_lock(&chn->lock);
 			spin_unlock(&chn->lock);
 		}
-		evtchn_fifo_destroy(d, f);
+		evtchn_fifo_stop(d);
 	}
 	spin_unlock(&d->evtchn.lock);
 	return err;
@@ -514,8 +507,6 @@ static int reset_abi(struct domain *d)
 int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_reset *op = arg;
-	unsigned int closed = 0;
-	struct evtchn *chn;
 	struct domain *d;
 	int64_t err = domain_find_target(v, op->dom, &d);
 
@@ -523,11 +514,8 @@ int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 		return err;
 	if (d != v->domain && !d->pause_count)
 		err = -XEN_EINVAL;
-	for (uint32_t port = 1; !err && (chn = evtchn_lookup(d, port)); port++) {
-		if (read_once(d->evtchn.free[port / CHANNELS_PER_BUCKET]) == ~0ULL)
-			port |= CHANNELS_PER_BUCKET - 1;
-		else if (!close_port(d, chn, true) && ++closed % RESET_BATCH == 0 &&
-			 hypercall_preempt(v))
+	while (!err && !close_some(d, true)) {
+		if (hypercall_preempt(v))
 			err = HC_CONTINUE;
 	}
 	if (!err)
@@ -552,23 +540,22 @@ int evtchn_domain_init(struct domain *d, uint32_t max_port)
 		evtchn_domain_free(d);
 		return -XEN_ENOMEM;
 	}
-	for (uint32_t port = 1; port <= e->max_port; port++)
-		set_free(e, port);
+	memset(e->free, 0xff, words * sizeof(e->free[0]));
+	e->free[0] &= ~1ULL;		/* no event channel is port 0 */
 	return 0;
 }
 
-void evtchn_domain_destroy(struct domain *d)
+bool evtchn_destroy_step(struct domain *d)
 {
-	struct evtchn *chn;
-
 	/* Whoever binds a port of it from now on finds it dying. */
 	spin_lock(&d->evtchn.lock);
 	spin_unlock(&d->evtchn.lock);
-	for (uint32_t port = 1; (chn = evtchn_lookup(d, port)); port++)
-		(void)close_port(d, chn, false);
-	if (d->evtchn.fifo)
-		evtchn_fifo_destroy(d, d->evtchn.fifo);
-	d->evtchn.fifo = NULL;
+	if (!close_some(d, false))
+		return false;
+	spin_lock(&d->evtchn.lock);
+	evtchn_fifo_stop(d);
+	spin_unlock(&d->evtchn.lock);
+	return true;
 }
 
 void evtchn_domain_free(struct domain *d)
@@ -581,9 +568,4 @@ void evtchn_domain_free(struct domain *d)
 	hv_free(e->free);
 	e->buckets = NULL;
 	e->free = NULL;
-}
-
-void evtchn_vcpu_init(struct vcpu *v)
-{
-	memset(&v->evtchn, 0, sizeof(v->evtchn));
 }

@@ -4,8 +4,10 @@
  *
  * Locks: struct evtchn.lock (LOCK_CHANNEL) covers one end's binding. It
  * changes only with d->evtchn.lock held too, and an interdomain binding only
- * with both locks of both ends. So whoever holds the lock of one end may raise
- * the other: sending takes this one lock and no domain's.
+ * with the locks of both ends. So whoever holds the lock of one end may raise
+ * the other: sending takes this one lock and no domain's. Linking ends and
+ * closing them takes a lock of all domains, so that the other end stays there
+ * until its lock is taken.
  */
 #ifndef HOSPES_EVTCHN_PRIVATE_H
 #define HOSPES_EVTCHN_PRIVATE_H
@@ -15,7 +17,6 @@
 
 #define CHANNELS_PER_BUCKET 64u		/* one page; and the ports of a word of the free map */
 #define EVTCHNSTAT_hypervisor 6u	/* the other end is Hospes itself */
-#define EVTCHN_STATES 7u
 
 struct evtchn_binding {
 	uint8_t state;			/* EVTCHNSTAT_* */
@@ -26,7 +27,10 @@ struct evtchn_binding {
 			struct evtchn *chn;
 		} peer;
 		domid_t unbound_for;
-		uint32_t irq;		/* VIRQ or PIRQ */
+		struct {
+			uint32_t nr;	/* of the VIRQ or PIRQ */
+			uint32_t *slot;	/* borrowed: names the port */
+		} irq;
 		evtchn_notify_fn *notify;
 	};
 };
@@ -53,7 +57,10 @@ static inline struct evtchn *evtchn_lookup(const struct domain *d, uint32_t port
 	return &d->evtchn.buckets[port / CHANNELS_PER_BUCKET][port % CHANNELS_PER_BUCKET];
 }
 
-/* As above, with its lock. */
+/* The first channel from @port on that is in use, or NULL. */
+struct evtchn *evtchn_next(const struct domain *d, uint32_t port);
+
+/* The channel of @port as above, with its lock. */
 static inline struct evtchn *evtchn_lock(const struct domain *d, uint32_t port)
 {
 	struct evtchn *chn = evtchn_lookup(d, port);
@@ -81,20 +88,14 @@ void evtchn_2l_unmask(struct domain *d, struct evtchn *chn);
 void evtchn_2l_clear(struct domain *d, struct evtchn *chn);
 bool evtchn_2l_is_pending(struct domain *d, struct evtchn *chn);
 
-bool evtchn_fifo_raise(struct domain *d, struct evtchn_fifo *f, struct evtchn *chn);
-void evtchn_fifo_unmask(struct domain *d, struct evtchn_fifo *f, struct evtchn *chn);
-void evtchn_fifo_clear(struct evtchn_fifo *f, struct evtchn *chn);
-bool evtchn_fifo_is_pending(struct evtchn_fifo *f, struct evtchn *chn);
+bool evtchn_fifo_raise(struct domain *d, struct evtchn *chn);
+void evtchn_fifo_unmask(struct domain *d, struct evtchn *chn);
+void evtchn_fifo_clear(struct domain *d, struct evtchn *chn);
+bool evtchn_fifo_is_pending(struct domain *d, struct evtchn *chn);
 /* The guest has yet to take the port out of a queue: it must not be used anew. */
-bool evtchn_fifo_is_linked(struct evtchn_fifo *f, uint32_t port);
+bool evtchn_fifo_is_linked(struct domain *d, uint32_t port);
 /* Lets go of the guest's pages. Nothing is being raised; d->evtchn.lock held. */
-void evtchn_fifo_destroy(struct domain *d, struct evtchn_fifo *f);
-
-/* NULL: the domain is in the 2-level ABI. */
-static inline struct evtchn_fifo *evtchn_fifo(const struct domain *d)
-{
-	return __atomic_load_n(&d->evtchn.fifo, __ATOMIC_ACQUIRE);
-}
+void evtchn_fifo_stop(struct domain *d);
 
 /* Makes @chn of @d pending and tells its vCPU. The channel or its peer is locked. */
 void evtchn_raise(struct domain *d, struct evtchn *chn);

@@ -211,7 +211,6 @@ int vcpu_create(struct domain *d, unsigned int id)
 	msr_vcpu_init(v);
 	vlapic_init(v);
 	vcpu_timers_init(v);
-	evtchn_vcpu_init(v);
 	rc = sched_vcpu_init(v);
 	if (rc)
 		goto err_lapic;

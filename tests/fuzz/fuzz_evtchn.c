@@ -72,8 +72,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fake.dom[0].privileged = true;
 	for (unsigned int n = 0; n < ROUNDS && size >= RECORD; n++, data += RECORD, size -= RECORD)
 		one(data);
-	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
-		evtchn_domain_destroy(&fake.dom[i]);
+	for (unsigned int i = 0; i < FAKE_DOMAINS; i++) {
+		while (!evtchn_destroy_step(&fake.dom[i]))
+			;
+	}
 	for (unsigned int i = 0; i < FAKE_DOMAINS; i++)
 		evtchn_domain_free(&fake.dom[i]);
 	fake_core_fini();

@@ -266,7 +266,8 @@ int guest_pin(struct domain *d, gfn_t gfn, struct guest_pin *pin)
 
 void guest_unpin(struct guest_pin *pin)
 {
-	page_put(pin->page);
+	if (pin->page)
+		page_put(pin->page);
 	pin->page = NULL;
 }
 

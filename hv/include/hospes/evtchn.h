@@ -3,23 +3,26 @@
  * Event channels: allocation, binding, delivery; 2-level and FIFO ABI.
  *
  * Locks: d->evtchn.lock (LOCK_EVTCHN) covers which ports are in use and every
- * change of a binding; an interdomain binding changes only under both domains'
- * locks. Each channel has a lock too (evtchn_private.h): delivery takes only that.
+ * change of a binding. Each channel has a lock too (evtchn_private.h): delivery
+ * takes only that.
  */
 #ifndef HOSPES_EVTCHN_H
 #define HOSPES_EVTCHN_H
 
 #include <stdatomic.h>
 
+#include "hospes/abi.h"
+#include "hospes/guest_access.h"
 #include "hospes/spinlock.h"
 
 struct domain;
 struct vcpu;
 struct evtchn;
-struct evtchn_fifo;
 
 #define EVTCHN_NR_VIRQS 24u
 #define EVTCHN_NR_PIRQS 64u		/* bindable, though nothing raises them */
+#define EVTCHN_WORDS_PER_PAGE ((uint32_t)(PAGE_SIZE / sizeof(event_word_t)))
+#define EVTCHN_ARRAY_PAGES (EVTCHN_FIFO_NR_CHANNELS / EVTCHN_WORDS_PER_PAGE)
 
 /* Runs when the guest sends to a port whose other end is the hypervisor. */
 typedef void evtchn_notify_fn(struct domain *d, uint32_t port);
@@ -29,30 +32,35 @@ struct evtchn_domain {
 	struct evtchn **buckets;	/* owned; 64 channels each, allocated on demand */
 	uint32_t nr_ports;		/* ports backed by buckets; release on write */
 	uint32_t max_port;		/* configured limit, inclusive */
-	uint32_t nr_guest;		/* channels in use which the guest may close */
 	uint64_t *free;			/* owned; bit per port: not in use */
-	uint32_t free_word;		/* words of free before this one are 0 */
+	uint32_t first_free;		/* no port before this one is free */
 	uint32_t pirq_port[EVTCHN_NR_PIRQS]; /* 0 = unbound */
-	struct evtchn_fifo *fifo;	/* owned; NULL in the 2-level ABI */
-
 	bool no_fifo;			/* set before it runs: it is not offered FIFO */
+	atomic_bool fifo;		/* it uses the FIFO ABI, */
+	atomic_uint nr_array;		/* with so many pages of event words */
+	struct guest_pin array[EVTCHN_ARRAY_PAGES];
 	atomic_bool polled;		/* hint: some vCPU may be in PAUSE_POLL */
 };
 
-struct evtchn_vcpu_fifo;
-
 struct evtchn_vcpu {
 	uint32_t virq_port[EVTCHN_NR_VIRQS];	/* 0 = unbound; domain's lock */
-	struct evtchn_vcpu_fifo *fifo;		/* owned; control block and queue tails */
+
+	struct spinlock lock;				/* LOCK_FIFO: this block */
+	uint32_t tail[EVTCHN_FIFO_MAX_QUEUES];		/* ports; 0 = known empty */
+	struct evtchn_fifo_control_block *block;	/* in pin, or &early_block */
+	struct guest_pin pin;
+	struct evtchn_fifo_control_block early_block;	/* until the guest gives one */
 };
 
 /* @max_port: highest usable port. -XEN_ENOMEM. */
 int evtchn_domain_init(struct domain *d, uint32_t max_port) __must_check;
-/* Closes everything; for a dying domain that runs no more. Others may still look. */
-void evtchn_domain_destroy(struct domain *d);
+/*
+ * Closes some ports of a dying domain that runs no more. True when all is
+ * closed; others may still look.
+ */
+bool evtchn_destroy_step(struct domain *d);
 /* Nobody refers to the domain any more. */
 void evtchn_domain_free(struct domain *d);
-void evtchn_vcpu_init(struct vcpu *v);
 
 /* Raises a virtual interrupt; unbound ones are dropped. Global ones: on vCPU 0. */
 void evtchn_vcpu_virq(struct vcpu *v, uint32_t virq);
