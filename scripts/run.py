@@ -32,7 +32,7 @@ def main():
     args = parser.parse_args()
 
     kernel = CLOUD if args.kernel == 'cloud' else GENERIC
-    guests = [Guest(n, kernel=kernel, memory=args.memory, vcpus=args.vcpus)
+    guests = [Guest(n, kernel=kernel, memory=args.memory, vcpus=args.vcpus, args='loglevel=3')
               for n in NAMES[:args.guests]]
     append, modules = hospes_arguments(guests, args.options)
     command = ['qemu-system-x86_64', '-M', 'q35,accel=tcg', '-cpu', CPU, '-smp', str(args.cpus),

@@ -4,7 +4,7 @@
  *
  * The guest with the focus has the line to itself, byte by byte. Lines of the
  * others, and of every guest's debug port, appear whole with the guest's name
- * in front; what the focus had on its unfinished line is then shown again.
+ * in front; what the focus had on its unfinished line moves down for them.
  *
  * The ring's page belongs to the guest: our own indices are the truth, its
  * are read once and checked, and one notification costs at most one ring.
@@ -19,6 +19,7 @@
 #define LINE_SIZE 200u
 #define CTRL_A 1
 #define ESC '\033'
+#define CLEAR_LINE "\r\033[K"
 #define ESCAPES 3u	/* so many in a row move the focus */
 
 struct line {
@@ -33,7 +34,6 @@ struct console_ring {
 	struct guest_pin pin;
 	uint32_t port;
 	uint32_t out_cons, in_prod;	/* never read back from the page */
-	bool wake;			/* the guest has input: to be told at the end of the poll */
 	struct line out, debug;		/* unfinished lines of ring and debug port */
 };
 
@@ -68,7 +68,7 @@ static void write_line(const struct console_ring *r, const struct line *l)
 	const struct line *open = mux.focus ? &mux.focus->out : NULL;
 	bool cut = open && open->len;
 
-	console_printf("%s%s| %.*s\n", cut ? "\n" : "", r->domain->name, (int)l->len, l->text);
+	console_printf("%s%s| %.*s\n", cut ? CLEAR_LINE : "", r->domain->name, (int)l->len, l->text);
 	if (cut && l != open)
 		port_console_write(open->text, open->len);
 }
@@ -79,50 +79,33 @@ static void write_line(const struct console_ring *r, const struct line *l)
  */
 static bool shows(struct line *l, char c)
 {
-	if (l->escape == ESC) {
-		l->escape = c == '[' ? c : 0;
-		return false;
-	}
-	if (l->escape) {
-		if (c >= '@')
-			l->escape = 0;
-		return false;
-	}
-	if (c == ESC)
-		l->escape = c;
-	return c == '\t' || (uint8_t)c >= ' ';
+	char was = l->escape;
+
+	if (was == '[')
+		l->escape = c < '@' ? was : 0;
+	else
+		l->escape = c == ESC || (was == ESC && c == '[') ? c : 0;
+	return !was && (c == '\t' || (uint8_t)c >= ' ');
 }
 
-/* A whole line is shown when it ends or is full, unless there is nothing in it. */
-static void line_add(const struct console_ring *r, struct line *l, char c)
+/* A whole line is shown when it ends or is full, unless it is @raw: shown already, or empty. */
+static void line_add(const struct console_ring *r, struct line *l, char c, bool raw)
 {
-	if (shows(l, c))
+	if (shows(l, c) && l->len < LINE_SIZE)
 		l->text[l->len++] = c;
-	if (l->len && (c == '\n' || l->len == LINE_SIZE)) {
+	if (c != '\n' && (raw || l->len < LINE_SIZE))
+		return;
+	if (!raw && l->len)
 		write_line(r, l);
-		l->len = 0;
-	}
-}
-
-/* Output of the focus: it has been written already, and is only remembered. */
-static void line_track(struct line *l, char c)
-{
-	if (c == '\n')
-		l->len = 0;
-	else if (shows(l, c) && l->len < LINE_SIZE)
-		l->text[l->len++] = c;
+	l->len = 0;
 }
 
 static void ring_output(struct console_ring *r, const char *buf, size_t len)
 {
 	if (r == mux.focus)
 		port_console_write(buf, len);
-	for (size_t i = 0; i < len; i++) {
-		if (r == mux.focus)
-			line_track(&r->out, buf[i]);
-		else
-			line_add(r, &r->out, buf[i]);
-	}
+	for (size_t i = 0; i < len; i++)
+		line_add(r, &r->out, buf[i], r == mux.focus);
 }
 
 /* True when the ring was full: then a guest may wait for room, and wants to be told. */
@@ -167,7 +150,7 @@ void console_debug_byte(struct domain *d, uint8_t c)
 {
 	spin_lock(&mux.lock);
 	if (d->console)
-		line_add(d->console, &d->console->debug, (char)c);
+		line_add(d->console, &d->console->debug, (char)c, false);
 	spin_unlock(&mux.lock);
 }
 
@@ -202,20 +185,27 @@ static void ring_input(struct console_ring *r, char c)
 		return;
 	page->in[r->in_prod % sizeof(page->in)] = c;
 	__atomic_store_n(&page->in_prod, ++r->in_prod, __ATOMIC_RELEASE);
-	r->wake = true;
 }
 
 static void input(char c)
 {
-	bool menu;
+	struct domain *d = NULL;
+	uint32_t port = 0;
 
 	spin_lock(&mux.lock);
-	menu = !mux.focus;
-	if (mux.focus)
+	if (mux.focus) {
 		ring_input(mux.focus, c);
+		port = mux.focus->port;
+		d = mux.focus->domain;
+		domain_get(d);
+	}
 	spin_unlock(&mux.lock);
-	if (menu)
+	if (!d) {
 		key_press(c);
+		return;
+	}
+	evtchn_notify_guest(d, port);
+	domain_put(d);
 }
 
 /* Ctrl-A waits for the key behind it: fewer in a row are the guest's. */
@@ -233,24 +223,6 @@ static void input_key(char c)
 	input(c);
 }
 
-/* The domain of a ring that has news for its guest, with a reference, or NULL. */
-static struct domain *next_wake(uint32_t *port)
-{
-	struct domain *d = NULL;
-
-	spin_lock(&mux.lock);
-	for (struct console_ring *r = mux.first; r && !d; r = r->next) {
-		if (!r->wake)
-			continue;
-		r->wake = false;
-		*port = r->port;
-		d = r->domain;
-		domain_get(d);
-	}
-	spin_unlock(&mux.lock);
-	return d;
-}
-
 void console_input_ready(void)
 {
 	softirq_raise(0, SOFTIRQ_CONSOLE);
@@ -258,16 +230,10 @@ void console_input_ready(void)
 
 void console_poll(void)
 {
-	struct domain *d;
-	uint32_t port;
 	int c;
 
 	while ((c = port_console_read()) >= 0)
 		input_key((char)c);
-	while ((d = next_wake(&port))) {
-		evtchn_notify_guest(d, port);
-		domain_put(d);
-	}
 }
 
 /* --- Life ------------------------------------------------------------------ */

@@ -20,17 +20,12 @@ static const char *const exit_names[EXIT_KIND_COUNT] = {
 	"cr8", "unknown",
 };
 
-static struct {
-	unsigned int nr;
-	struct { char key; const char *help; void (*handler)(void); } key[KEYS_MAX];
-	bool choosing;		/* the next key names a domain to crash */
-} menu;
+static bool choosing;		/* the next key names a domain to crash */
 
 static void show_domain(struct domain *d, void *data)
 {
 	uint64_t ns = 0;
 
-	(void)data;
 	for (unsigned int i = 0; i < d->nr_vcpus; i++)
 		ns += d->vcpus[i]->runstate.time[RUNSTATE_running];
 	console_printf("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
@@ -41,7 +36,6 @@ static void show_domain(struct domain *d, void *data)
 
 static void show_vcpus(struct domain *d, void *data)
 {
-	(void)data;
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		const struct vcpu *v = d->vcpus[i];
 		const uint64_t *time = v->runstate.time;
@@ -56,7 +50,6 @@ static void show_vcpus(struct domain *d, void *data)
 
 static void show_exits(struct domain *d, void *data)
 {
-	(void)data;
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		console_printf("%s/%u:", d->name, i);
 		for (unsigned int kind = 0; kind < EXIT_KIND_COUNT; kind++) {
@@ -71,7 +64,6 @@ static void show_exits(struct domain *d, void *data)
 
 static void show_domain_memory(struct domain *d, void *data)
 {
-	(void)data;
 	console_printf("%s: %lu of %lu pages, %u of tables\n", d->name,
 		       atomic_load(&d->tot_pages), d->max_pages, d->p2m.tables);
 }
@@ -106,7 +98,7 @@ static void crash_ask(void)
 	unsigned int nr = 0;
 
 	domain_for_each(list_choice, &nr);
-	menu.choosing = nr > 0;
+	choosing = nr > 0;
 	console_printf(nr ? "Crash which one? Any other key: none.\n" : "There is no guest.\n");
 }
 
@@ -118,12 +110,12 @@ static void crash_chosen(struct domain *d, void *data)
 
 static void show_help(void);
 
-static const struct {
+static struct {
 	char key;
 	const char *help;
 	void (*handler)(void);
 	void (*each)(struct domain *d, void *data);	/* instead, for every domain */
-} built_in[] = {
+} keys[KEYS_MAX] = {
 	{ 'h', "this help", show_help, NULL },
 	{ 'd', "domains: state, memory, CPU time", NULL, show_domain },
 	{ 'v', "vCPUs: where they run and for how long", NULL, show_vcpus },
@@ -137,42 +129,40 @@ static const struct {
 
 static void show_help(void)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(built_in); i++)
-		console_printf("%c  %s\n", built_in[i].key, built_in[i].help);
-	for (unsigned int i = 0; i < menu.nr; i++)
-		console_printf("%c  %s\n", menu.key[i].key, menu.key[i].help);
+	for (unsigned int i = 0; i < KEYS_MAX && keys[i].key; i++)
+		console_printf("%c  %s\n", keys[i].key, keys[i].help);
 }
 
 void key_register(char key, const char *help, void (*handler)(void))
 {
-	ASSERT(menu.nr < KEYS_MAX);
-	if (menu.nr == KEYS_MAX)
+	unsigned int i = 0;
+
+	while (i < KEYS_MAX && keys[i].key)
+		i++;
+	ASSERT(i < KEYS_MAX);
+	if (i == KEYS_MAX)
 		return;
-	menu.key[menu.nr].key = key;
-	menu.key[menu.nr].help = help;
-	menu.key[menu.nr++].handler = handler;
+	keys[i].key = key;
+	keys[i].help = help;
+	keys[i].handler = handler;
 }
 
 void key_press(char key)
 {
-	if (menu.choosing) {
-		unsigned int nr = (unsigned int)(key - '0');
+	unsigned int nr = (unsigned int)(key - '0');
 
-		menu.choosing = false;
+	if (choosing) {
+		choosing = false;
 		if (nr < 10)
 			domain_for_each(crash_chosen, &nr);
 		return;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(built_in); i++) {
-		if (built_in[i].key != key)
+	for (unsigned int i = 0; i < KEYS_MAX && keys[i].key; i++) {
+		if (keys[i].key != key)
 			continue;
-		if (built_in[i].each)
-			domain_for_each(built_in[i].each, NULL);
+		if (keys[i].each)
+			domain_for_each(keys[i].each, NULL);
 		else
-			built_in[i].handler();
-	}
-	for (unsigned int i = 0; i < menu.nr; i++) {
-		if (menu.key[i].key == key)
-			menu.key[i].handler();
+			keys[i].handler();
 	}
 }

@@ -155,11 +155,11 @@ static void test_lines_of_others(void **state)
 	expect_output("two| hello\r\ntwo| second\r\n");
 	put(0, "one:/# \x1b[6n");
 	expect_output("one:/# \x1b[6n");
-	put(1, "!\n");		/* the prompt is shown again behind it */
-	expect_output("\r\ntwo| rest!\r\none:/# ");
+	put(1, "!\n");		/* the prompt moves down */
+	expect_output("\r\x1b[Ktwo| rest!\r\none:/# ");
 	for (const char *p = "debug\n"; *p; p++)
 		console_debug_byte(dom[0], (uint8_t)*p);
-	expect_output("\r\none| debug\r\none:/# ");
+	expect_output("\r\x1b[Kone| debug\r\none:/# ");
 }
 
 static void test_long_line(void **state)
@@ -178,7 +178,7 @@ static void test_long_line(void **state)
 	put(0, text);
 	expect_output(text);
 	put(1, "between\n");
-	assert_non_null(strstr(test_console_output(), "\r\ntwo| between\r\nxxxx"));
+	assert_non_null(strstr(test_console_output(), "\r\x1b[Ktwo| between\r\nxxxx"));
 }
 
 static void test_switch(void **state)
@@ -331,6 +331,7 @@ static void test_menu(void **state)
 	assert_non_null(strstr(test_console_output(), "crash a guest"));
 	assert_non_null(strstr(test_console_output(), "T  a key of the test"));
 	menu("T?");
+	key_press(0);
 	assert_int_equal(pressed, 1);
 	menu("d");
 	assert_non_null(strstr(test_console_output(), "one"));

@@ -55,7 +55,8 @@ static void test_elf_errors(void **state)
 		const char *word;
 	} cases[] = {
 		{ 4, 1, 3, "no ELF" }, { 5, 1, 2, "no ELF" },
-		{ 32, 8, 0x8000 + 0x5001 - 167, "program headers" }, { 32, 8, ~0ULL, "program headers" },
+		{ 32, 8, 0x8000 + 0x5001 - 167, "program headers" },
+		{ 32, 8, ~0ULL, "program headers" },
 		{ 54, 2, 32, "program headers" }, { 56, 2, 0xffff, "program headers" },
 		{ 56, 2, 0, "no segments" },
 		{ PH0 + 8, 8, ~0ULL, "outside" }, { PH0 + 32, 8, ~0ULL, "outside" },
