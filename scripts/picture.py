@@ -34,7 +34,9 @@ class Screen:
     def feed(self, text):
         """Shows text; returns what the terminal answers."""
         answer = ''
-        for part in re.findall(r'\x1b\[[0-9;?]*[A-Za-z]|\x1b[^[]|[^\x1b]', self.rest + text):
+        whole, self.rest = re.fullmatch(r'(.*?)(\x1b\[?[0-9;?]*)?', self.rest + text,
+                                        re.DOTALL).groups('')
+        for part in re.findall(r'\x1b\[[0-9;?]*[A-Za-z]|\x1b[^[]|[^\x1b]', whole):
             if part == '\x1b[6n':
                 answer += f'\x1b[{min(len(self.lines), ROWS)};{self.column + 1}R'
             elif part == '\x1b[J' or part == '\x1b[K':
@@ -52,8 +54,6 @@ class Screen:
                 line = self.lines[-1]
                 self.lines[-1] = line[:self.column] + part + line[self.column + 1:]
                 self.column += 1
-        cut = re.search(r'\x1b(\[[0-9;?]*)?$', text)
-        self.rest = cut.group(0) if cut else ''
         return answer
 
 

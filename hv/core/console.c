@@ -63,14 +63,35 @@ void console_printf(const char *fmt, ...)
 	port_console_write(out, len);
 }
 
-static void write_line(const struct console_ring *r, const struct line *l)
+/* Writes @len bytes of whole lines above the unfinished one of the focus. */
+static void write_above(const char *text, size_t len)
 {
 	const struct line *open = mux.focus ? &mux.focus->out : NULL;
 	bool cut = open && open->len;
 
-	console_printf("%s%s| %.*s\n", cut ? CLEAR_LINE : "", r->domain->name, (int)l->len, l->text);
-	if (cut && l != open)
+	if (cut)
+		port_console_write(CLEAR_LINE, strlen(CLEAR_LINE));
+	port_console_write(text, len);
+	if (cut)
 		port_console_write(open->text, open->len);
+}
+
+void console_write_log(const char *text, size_t len)
+{
+	if (spin_trylock(&mux.lock)) {
+		write_above(text, len);
+		spin_unlock(&mux.lock);
+	} else {
+		port_console_write(text, len);
+	}
+}
+
+static void write_line(const struct console_ring *r, const struct line *l)
+{
+	char text[sizeof(r->domain->name) + LINE_SIZE + 8];
+
+	write_above(text, (size_t)hv_snprintf(text, sizeof(text), "%s| %.*s\r\n",
+					      r->domain->name, (int)l->len, l->text));
 }
 
 /*

@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 
+#include "hospes/console.h"
 #include "hospes/lib.h"
 #include "hospes/port.h"
 
@@ -74,7 +75,7 @@ void log_printf(enum log_level level, const char *fmt, ...)
 		return;
 	line[len] = '\r';
 	line[len + 1] = '\n';
-	port_console_write(line, len + 2);
+	console_write_log(line, len + 2);
 }
 
 void log_set_level(enum log_level level)

@@ -160,6 +160,9 @@ static void test_lines_of_others(void **state)
 	for (const char *p = "debug\n"; *p; p++)
 		console_debug_byte(dom[0], (uint8_t)*p);
 	expect_output("\r\x1b[Kone| debug\r\none:/# ");
+	log_warn("all well");
+	assert_non_null(strstr(test_console_output(), "\r\x1b[K["));
+	assert_non_null(strstr(test_console_output(), "] all well\r\none:/# "));
 }
 
 static void test_long_line(void **state)

@@ -32,6 +32,9 @@ void console_printf(const char *fmt, ...) __printf(1, 2);
 /* The whole log to the serial line. */
 void console_show_log(void);
 
+/* Whole lines of the log, to the serial line. Any context: waits for no lock. */
+void console_write_log(const char *text, size_t len);
+
 /* One key for the menu, from console_poll(). */
 void key_press(char key);
 

@@ -70,6 +70,18 @@ static inline void spin_lock(struct spinlock *l)
 	spin_lock_raw(l);
 }
 
+/* Where waiting is not possible: from an NMI, or maybe with @l held. */
+static inline bool __must_check spin_trylock(struct spinlock *l)
+{
+	unsigned int owner = atomic_load_explicit(&l->owner, memory_order_relaxed);
+
+	if (!atomic_compare_exchange_strong_explicit(&l->next, &owner, owner + 1,
+						     memory_order_acquire, memory_order_relaxed))
+		return false;
+	lock_check_acquire(l->level, false);
+	return true;
+}
+
 static inline void spin_unlock(struct spinlock *l)
 {
 	unsigned int owner = atomic_load_explicit(&l->owner, memory_order_relaxed);
