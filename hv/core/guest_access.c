@@ -16,12 +16,6 @@
 #include "hospes/domain.h"
 #include "hospes/lib.h"
 
-#define CR0_WP (1ULL << 16)
-#define CR0_PG (1ULL << 31)
-#define CR4_PSE (1ULL << 4)
-#define CR4_PAE (1ULL << 5)
-#define EFER_LMA (1ULL << 10)
-#define EFER_NX (1ULL << 11)
 
 #define PTE_P	0x001ULL
 #define PTE_W	0x002ULL

@@ -11,7 +11,6 @@
 
 #define POLL_PORTS_MAX 128u
 #define NSEC_PER_SEC 1000000000ULL
-#define RFLAGS_IF 0x200u
 
 int64_t schedop_yield(struct vcpu *v, struct hypercall *hc, void *arg)
 {

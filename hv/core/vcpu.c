@@ -13,7 +13,6 @@
 #include "hospes/pcpu.h"
 
 #define RFLAGS_RESET 0x2u
-#define RFLAGS_IF 0x200u
 #define CR0_RESET 0x60000010u	/* caches off, real mode */
 #define DR6_RESET 0xffff0ff0u
 #define DR7_RESET 0x400u

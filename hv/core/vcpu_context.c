@@ -8,8 +8,6 @@
 #include "hospes/lib.h"
 
 #define CR0_ET 0x10u
-#define CR0_PG (1ULL << 31)
-#define EFER_LME 0x100u
 #define RFLAGS_ONE 0x2u
 #define PAT_RESET 0x0007040600070406ULL
 

@@ -7,18 +7,7 @@
 #include "hospes/guest_access.h"
 #include "hospes/lib.h"
 
-#define FLAG_CF (1u << 0)
-#define FLAG_PF (1u << 2)
-#define FLAG_AF (1u << 4)
-#define FLAG_ZF (1u << 6)
-#define FLAG_SF (1u << 7)
-#define FLAG_DF (1u << 10)
-#define FLAG_OF (1u << 11)
-#define FLAGS_ALL (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
-
-#define VECTOR_SS 12
-#define VECTOR_GP 13
-
+#define FLAGS_ALL (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 #define REPNE 0xf2
 
 static uint64_t mask_of(unsigned int bytes)
@@ -163,8 +152,8 @@ static bool operand_put(struct emul *e, enum insn_operand o, uint64_t off, unsig
 static uint32_t result_flags(uint64_t res, unsigned int bytes)
 {
 	res &= mask_of(bytes);
-	return (res ? 0 : FLAG_ZF) | (res >> (8 * bytes - 1) ? FLAG_SF : 0) |
-	       (__builtin_parityll(res & 0xff) ? 0 : FLAG_PF);
+	return (res ? 0 : RFLAGS_ZF) | (res >> (8 * bytes - 1) ? RFLAGS_SF : 0) |
+	       (__builtin_parityll(res & 0xff) ? 0 : RFLAGS_PF);
 }
 
 /* The carry, or borrow, out of every bit decides CF, AF and OF. */
@@ -175,14 +164,14 @@ static uint64_t add_sub(bool minus, uint64_t a, uint64_t b, uint64_t carry, unsi
 	uint64_t x = minus ? ~a : a, out = (x & b) | ((x | b) & (minus ? res : ~res));
 	unsigned int msb = 8 * bytes - 1;
 
-	*flags = result_flags(res, bytes) | (out >> msb & 1 ? FLAG_CF : 0) |
-		 (out & 8 ? FLAG_AF : 0) | ((out >> msb ^ out >> (msb - 1)) & 1 ? FLAG_OF : 0);
+	*flags = result_flags(res, bytes) | (out >> msb & 1 ? RFLAGS_CF : 0) |
+		 (out & 8 ? RFLAGS_AF : 0) | ((out >> msb ^ out >> (msb - 1)) & 1 ? RFLAGS_OF : 0);
 	return res;
 }
 
 static uint64_t bit_op(enum insn_op op, uint64_t dst, unsigned int bit, uint32_t *flags)
 {
-	*flags = (*flags & ~FLAG_CF) | ((dst >> bit) & 1 ? FLAG_CF : 0);
+	*flags = (*flags & ~RFLAGS_CF) | ((dst >> bit) & 1 ? RFLAGS_CF : 0);
 	if (op == INSN_BTS)
 		return dst | 1ULL << bit;
 	if (op == INSN_BTR)
@@ -194,7 +183,7 @@ static uint64_t bit_op(enum insn_op op, uint64_t dst, unsigned int bit, uint32_t
 static uint64_t compute(struct emul *e, uint64_t dst, uint64_t src, uint32_t *flags)
 {
 	unsigned int n = e->insn->op_bytes;
-	uint32_t cf = *flags & FLAG_CF;
+	uint32_t cf = *flags & RFLAGS_CF;
 	enum insn_op op = e->insn->op;
 	uint64_t res;
 
@@ -207,7 +196,7 @@ static uint64_t compute(struct emul *e, uint64_t dst, uint64_t src, uint32_t *fl
 		return add_sub(true, 0, dst, 0, n, flags);
 	case INSN_INC: case INSN_DEC:
 		res = add_sub(op == INSN_DEC, dst, 1, 0, n, flags);
-		*flags = (*flags & ~FLAG_CF) | cf;
+		*flags = (*flags & ~RFLAGS_CF) | cf;
 		return res;
 	case INSN_AND: case INSN_TEST:
 		res = dst & src;
@@ -224,7 +213,7 @@ static uint64_t compute(struct emul *e, uint64_t dst, uint64_t src, uint32_t *fl
 		return bit_op(op, dst, src & (8 * n - 1), flags);
 	case INSN_CMPXCHG:
 		add_sub(true, reg_get(e, GPR_RAX, n), dst, 0, n, flags);
-		return *flags & FLAG_ZF ? src : dst;
+		return *flags & RFLAGS_ZF ? src : dst;
 	case INSN_MOVSX:
 		return sign_extend(src, e->insn->src_bytes);
 	case INSN_MOVBE:
@@ -259,7 +248,7 @@ static const uint16_t traits[INSN_OP_COUNT] = {
 
 static void set_flags(struct emul *e, uint32_t flags)
 {
-	e->regs->rflags = (e->regs->rflags & ~(uint64_t)FLAGS_ALL) | (flags & FLAGS_ALL);
+	e->regs->rflags = (e->regs->rflags & ~FLAGS_ALL) | (flags & FLAGS_ALL);
 }
 
 /* BT and its like with a register as bit number reach beyond the operand. */
@@ -289,7 +278,7 @@ static bool emulate_plain(struct emul *e, unsigned int does)
 		return false;
 	if (does & SWAP)
 		reg_put(e, operand_reg(in, in->src), dst, in->op_bytes);
-	if (in->op == INSN_CMPXCHG && !(flags & FLAG_ZF))
+	if (in->op == INSN_CMPXCHG && !(flags & RFLAGS_ZF))
 		gpr_put(&e->regs->gpr[GPR_RAX], dst, in->op_bytes);
 	set_flags(e, flags);
 	retire(e);
@@ -302,7 +291,7 @@ static void advance(struct emul *e, unsigned int nr)
 {
 	uint64_t step = e->insn->op_bytes;
 
-	if (e->regs->rflags & FLAG_DF)
+	if (e->regs->rflags & RFLAGS_DF)
 		step = 0 - step;
 	gpr_put(&e->regs->gpr[nr], e->regs->gpr[nr] + step, e->insn->addr_bytes);
 }
@@ -354,7 +343,7 @@ static bool emulate_string(struct emul *e, unsigned int does)
 		if (!in->rep)
 			break;
 		gpr_put(rcx, count, in->addr_bytes);
-		if ((does & COMPARE) && !!(e->regs->rflags & FLAG_ZF) == until_equal)
+		if ((does & COMPARE) && !!(e->regs->rflags & RFLAGS_ZF) == until_equal)
 			count = 0;
 	}
 	if (!count)

@@ -14,23 +14,7 @@
 #include "hospes/lib.h"
 #include "hospes/log.h"
 
-#define RFLAGS_TF (1u << 8)
-#define DR6_BS (1u << 14)
-
-#define VECTOR_DB 1
-#define VECTOR_UD 6
-#define VECTOR_GP 13
-#define VECTOR_PF 14
-
 #define PORT_DEBUG 0xe9
-
-#define XCR0_X87 1u
-#define XCR0_SSE 2u
-#define XCR0_AVX 4u
-#define XCR0_AVX512 0xe0u
-
-#define MSR_APIC_BASE 0x1bu
-#define MSR_TSC_DEADLINE 0x6e0u
 
 /* Where an instruction done here is left behind. */
 static void advance(struct vcpu *v, unsigned int len)
@@ -123,18 +107,13 @@ static bool exit_cpuid(struct vcpu *v)
 	return true;
 }
 
-static bool is_apic_msr(uint32_t msr)
-{
-	return (msr >> 8) == 8 || msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE;
-}
-
 static bool exit_msr_read(struct vcpu *v)
 {
 	uint32_t msr = (uint32_t)v->regs.gpr[GPR_RCX];
 	uint64_t val;
 
-	if (is_apic_msr(msr) ? !vlapic_msr_read(v, msr, &val) :
-	    !cpu->msr_read(v, msr, &val) && !msr_read(v, msr, &val))
+	if (!vlapic_msr_read(v, msr, &val) && !cpu->msr_read(v, msr, &val) &&
+	    !msr_read(v, msr, &val))
 		return raise_gp(v);
 	v->regs.gpr[GPR_RAX] = (uint32_t)val;
 	v->regs.gpr[GPR_RDX] = val >> 32;
@@ -152,10 +131,8 @@ static bool exit_msr_write(struct vcpu *v)
 	uint32_t msr = (uint32_t)v->regs.gpr[GPR_RCX];
 	uint64_t val = edx_eax(v);
 
-	if (is_apic_msr(msr) ? vlapic_msr_write(v, msr, val) :
-	    cpu->msr_write(v, msr, val) || msr_write(v, msr, val))
-		return true;
-	return raise_gp(v);
+	return vlapic_msr_write(v, msr, val) || cpu->msr_write(v, msr, val) ||
+	       msr_write(v, msr, val) || raise_gp(v);
 }
 
 static bool exit_hlt(struct vcpu *v)
@@ -364,20 +341,21 @@ static bool triple_fault(struct vcpu *v)
 
 static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
 {
-	struct p2m_entry entry;
+	uint64_t e, need = exit->npf.write ? P2M_E_P | P2M_E_W : P2M_E_P;
 	enum insn_mode mode;
+	unsigned int order;
 	struct insn in;
 
 	read_lock(&v->domain->p2m.lock);
-	entry = p2m_get(&v->domain->p2m, gpa_to_gfn(exit->npf.gpa));
+	e = p2m_lookup(&v->domain->p2m, gpa_to_gfn(exit->npf.gpa), &order);
 	read_unlock(&v->domain->p2m.lock);
 	/* Somebody else has mapped it meanwhile. */
-	if (exit->npf.write ? p2m_is_writable(entry.type) : p2m_is_ram(entry.type))
+	if ((e & (need | P2M_E_UC)) == need && !(exit->npf.exec && (e & P2M_E_NX)))
 		return;
 	if (cpu->event_pending(v))
 		triple_fault(v);	/* an IDT or a stack of ones delivers nothing */
 	else if (exit->npf.exec)
-		raise_ud(v);		/* ones are not an instruction */
+		raise_ud(v);		/* neither ones nor what is shared is code */
 	/* Of anything else it was not the memory that faulted: ports exit before. */
 	else if (decode_here(v, exit, &mode, &in) && in.op >= INSN_ADD && in.op < INSN_INS)
 		run_emulation(v, mode, &in);
@@ -442,12 +420,14 @@ void exit_handle(struct vcpu *v, const struct vm_exit *exit)
 static void prepare_events(struct vcpu *v)
 {
 	uint8_t callback = vcpu_callback(v);
+	bool nmi = atomic_load(&v->nmi_pending);
 	unsigned int prio;
 	int vector;
 
-	if (atomic_load(&v->nmi_pending) && cpu->can_nmi(v)) {
+	if (nmi && cpu->can_nmi(v)) {
+		nmi = false;
 		atomic_store(&v->nmi_pending, false);
-		cpu->inject(v, EVENT_NMI, 2, 0, 0);
+		cpu->inject(v, EVENT_NMI, VECTOR_NMI, 0, 0);
 	}
 	vector = callback ? callback : vlapic_pending(v);
 	if (vector >= 0 && cpu->can_interrupt(v)) {
@@ -456,7 +436,8 @@ static void prepare_events(struct vcpu *v)
 		cpu->inject(v, EVENT_INTR, (uint8_t)vector, 0, 0);
 		return;
 	}
-	prio = callback ? 15 : vector >= 0 ? (unsigned int)vector >> 4 : vlapic_held_class(v);
+	prio = nmi ? PRIO_NMI : callback ? 15 : vector >= 0 ? (unsigned int)vector >> 4 :
+	       vlapic_held_class(v);
 	if (prio)
 		cpu->irq_window(v, prio);
 }

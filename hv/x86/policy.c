@@ -30,7 +30,6 @@
 #define XSAVE_ALIGNED 0x2u		/* subleaf ECX: 64-byte aligned when compacted */
 #define XSAVEC 0x2u
 
-#define CR4_OSXSAVE (1u << 18)
 
 struct cpu_policy host_policy;
 

@@ -404,6 +404,16 @@ static void test_read_only(void **state)
 	assert_int_equal(v->regs.rip, IP);
 }
 
+/* What is shared cannot be executed, which would go on for ever. */
+static void test_shared_code(void **state)
+{
+	guest_map_grants(d, 600, 1);
+	NPF("\x90", 600 << PAGE_SHIFT, .exec = true);
+	expect_fault(6, 0);
+	NPF("\x90", 600 << PAGE_SHIFT);
+	assert_int_equal(t->nr_injected, 0);
+}
+
 static void test_apic_page(void **state)
 {
 	v->regs.gpr[GPR_RBX] = APIC + 0x80;		/* TPR */
@@ -628,6 +638,7 @@ static void test_prepare_nmi(void **state)
 	exit_prepare(v);
 	assert_int_equal(t->nr_injected, 0);
 	assert_true(atomic_load(&v->nmi_pending));
+	assert_int_equal(t->irq_window, PRIO_NMI);
 	t->can_nmi = true;
 	vlapic_request(v, 0x51);
 	t->can_interrupt = false;	/* as after an injection */
@@ -647,7 +658,8 @@ int main(void)
 		T(test_cpuid), T(test_code_changed), T(test_code_across_pages), T(test_msrs),
 		T(test_hypercall), T(test_hlt), T(test_hlt_for_good), T(test_small_ones),
 		T(test_xsetbv), T(test_ports), T(test_string_ports), T(test_hole),
-		T(test_hole_code_changed), T(test_mapped_meanwhile), T(test_read_only), T(test_apic_page), T(test_page_faults),
+		T(test_hole_code_changed), T(test_mapped_meanwhile), T(test_read_only),
+		T(test_shared_code), T(test_apic_page), T(test_page_faults),
 		T(test_fault_in_delivery), T(test_triple_fault), T(test_crash),
 		T(test_single_step), T(test_prepare_interrupt), T(test_prepare_held_by_tpr),
 		T(test_cr8_write), T(test_prepare_callback), T(test_prepare_nmi),

@@ -137,6 +137,8 @@ static void test_refuses(void **state)
 	/* A second CPU that lacks something is refused. */
 	test_cpuid_set(0x8000000a, ~0u, 1, 8, 0, SVM_NPT);
 	assert_int_equal(svm_ops.pcpu_init(port_this_pcpu()), -XEN_ENODEV);
+	test_cpuid_set(0x8000000a, ~0u, 1, 2, 0, ~0u);
+	assert_int_equal(svm_ops.pcpu_init(port_this_pcpu()), -XEN_ENODEV);
 	test_machine_fini();
 }
 
@@ -319,6 +321,10 @@ static void test_msrs(void **state)
 	assert_true(svm_ops.msr_read(v, MSR_PAT, &val) && val == 0x0606060606060606);
 	assert_false(b->clean & CLEAN_NP);
 	assert_false(svm_ops.msr_write(v, MSR_PAT, 0x0606060606060603));
+
+	for (uint64_t type = 0; type < 256; type++)
+		assert_int_equal(svm_ops.msr_write(v, MSR_PAT, type << 24 | type << 56),
+				 type < 8 && type != 2 && type != 3);
 
 	d->policy->ext[1].edx |= 1u << 27;
 	assert_true(svm_ops.msr_write(v, MSR_TSC_AUX, 5));
@@ -800,6 +806,17 @@ static void test_nmi_masking(void **state)
 	guest = after_iret;
 	run();
 	assert_true(svm_ops.can_nmi(v));
+	/* One more is waiting: a window only while they are not masked. */
+	svm_ops.irq_window(v, PRIO_NMI);
+	guest = NULL;
+	run();
+	assert_true(seen.int_ctl & INT_IRQ);
+	assert_int_equal((seen.int_ctl & INT_PRIO_MASK) >> INT_PRIO_SHIFT, 15);
+	svm_ops.inject(v, EVENT_NMI, 2, 0, 0);
+	run();
+	svm_ops.irq_window(v, PRIO_NMI);
+	run();
+	assert_false(seen.int_ctl & INT_IRQ);
 	/* INIT forgets it. */
 	svm_ops.inject(v, EVENT_NMI, 2, 0, 0);
 	svm_ops.get_system(v, &s);

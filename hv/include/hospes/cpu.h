@@ -77,6 +77,8 @@ struct guest_system {
 /* An event to inject: type as in both vendors' formats. */
 enum event_type { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT_INT = 4 };
 
+#define PRIO_NMI 16u	/* a priority class above all others */
+
 struct cpu_ops {
 	/* Once per CPU: turn virtualisation on. -XEN_ENODEV with a log line. */
 	int (*pcpu_init)(struct pcpu *p) __must_check;
@@ -124,6 +126,7 @@ struct cpu_ops {
 	 * Asks for EXIT_IRQ_WINDOW as soon as an interrupt of this priority class
 	 * (vector >> 4) becomes possible, or while the TPR holds it back, for
 	 * EXIT_CR8_WRITE when the guest writes CR8. Holds until the next exit.
+	 * PRIO_NMI: not before an NMI is unmasked, which gives an exit anyway.
 	 */
 	void (*irq_window)(struct vcpu *v, unsigned int prio);
 
@@ -148,12 +151,12 @@ extern const struct cpu_ops svm_ops;
 static inline enum insn_mode cpu_code(uint64_t cr0, uint64_t efer, const struct guest_segment *cs,
 				      const struct guest_regs *regs, gva_t *ip)
 {
-	if (likely((cs->attr & 0x200) && (efer & 0x400))) {
+	if (likely((cs->attr & 0x200) && (efer & EFER_LMA))) {
 		*ip = regs->rip;
 		return INSN_MODE_64;
 	}
 	*ip = (uint32_t)(cs->base + regs->rip);
-	if ((cr0 & 1) && !(regs->rflags & 0x20000) && (cs->attr & 0x400))
+	if ((cr0 & CR0_PE) && !(regs->rflags & RFLAGS_VM) && (cs->attr & 0x400))
 		return INSN_MODE_32;
 	return INSN_MODE_16;
 }

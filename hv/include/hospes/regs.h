@@ -16,6 +16,25 @@ enum {
 	GPR_COUNT,
 };
 
+/* What somebody here looks at. The bits are ints: their complement has all upper bits. */
+enum {
+	VECTOR_DB = 1, VECTOR_NMI = 2, VECTOR_BP = 3, VECTOR_OF = 4, VECTOR_UD = 6,
+	VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14, VECTOR_AC = 17, VECTOR_MC = 18,
+};
+enum {
+	RFLAGS_CF = 1 << 0, RFLAGS_PF = 1 << 2, RFLAGS_AF = 1 << 4, RFLAGS_ZF = 1 << 6,
+	RFLAGS_SF = 1 << 7, RFLAGS_TF = 1 << 8, RFLAGS_IF = 1 << 9, RFLAGS_DF = 1 << 10,
+	RFLAGS_OF = 1 << 11, RFLAGS_RF = 1 << 16, RFLAGS_VM = 1 << 17,
+};
+enum {
+	CR0_PE = 1 << 0, CR0_WP = 1 << 16, CR0_NW = 1 << 29, CR0_CD = 1 << 30,
+	CR4_PSE = 1 << 4, CR4_PAE = 1 << 5, CR4_OSFXSR = 1 << 9, CR4_OSXSAVE = 1 << 18,
+	EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NX = 1 << 11, EFER_SVME = 1 << 12,
+	XCR0_X87 = 1 << 0, XCR0_SSE = 1 << 1, XCR0_AVX = 1 << 2, XCR0_AVX512 = 7 << 5,
+	DR6_BS = 1 << 14,
+};
+#define CR0_PG (1ULL << 31)
+
 struct guest_regs {
 	uint64_t gpr[GPR_COUNT];
 	uint64_t rip;

@@ -66,7 +66,7 @@ unsigned int vlapic_held_class(const struct vcpu *v);
 bool vlapic_read(struct vcpu *v, uint32_t offset, uint32_t *val);
 bool vlapic_write(struct vcpu *v, uint32_t offset, uint32_t val);
 
-/* MSR 0x1b and 0x800..0x8ff and 0x6e0. False: #GP. */
+/* MSR 0x1b and 0x800..0x8ff and 0x6e0. False: another MSR, or #GP. */
 bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
 bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 

@@ -8,13 +8,9 @@
 svm_enter:
 	push	%rbp
 	mov	%rsp, %rbp
-	push	%rbx
-	push	%r12
-	push	%r13
-	push	%r14
-	push	%r15
-	push	%rdx			/* host VMCB */
-	push	%rsi			/* registers */
+	.irp	r, rbx, r12, r13, r14, r15, rdx, rsi	/* the last two: host VMCB, registers */
+	push	%\r
+	.endr
 
 	/*
 	 * With GIF clear no NMI can see half a world. The host's IF says whether
@@ -53,11 +49,9 @@ svm_enter:
 	xor	%\r, %\r
 	.endr
 	/* RBX and R12 to R15 are overwritten below, before any branch depends on them. */
-	pop	%r15
-	pop	%r14
-	pop	%r13
-	pop	%r12
-	pop	%rbx
+	.irp	r, r15, r14, r13, r12, rbx
+	pop	%\r
+	.endr
 
 	/* The return predictor holds the guest's: fill it with ours. */
 	.rept	32

@@ -15,10 +15,6 @@
 #define EFER_KNOWN 0xcd01ULL	/* SCE, LME, LMA, NXE, FFXSR, TCE */
 #define PAT_RESET 0x0007040600070406ULL
 
-#define VECTOR_DB 1
-#define VECTOR_AC 17
-#define VECTOR_MC 18
-
 #define K(kind) ((kind) + 1)
 
 /* Exit code to exit_kind + 1, and so what is intercepted; 0: never asked for. */
@@ -104,15 +100,10 @@ void svm_get_system(struct vcpu *v, struct guest_system *sys)
 	memcpy(sys->seg, b->seg, sizeof(sys->seg));
 }
 
+/* Eight types of 0, 1, and 4 to 7: bit 1 only together with bit 2. */
 static bool pat_valid(uint64_t pat)
 {
-	for (unsigned int i = 0; i < 8; i++) {
-		unsigned int type = (pat >> (8 * i)) & 0xff;
-
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
+	return !(pat & 0xf8f8f8f8f8f8f8f8) && !(pat & ~(pat >> 1) & 0x0202020202020202);
 }
 
 static bool system_valid(const struct guest_system *s)
@@ -121,11 +112,8 @@ static bool system_valid(const struct guest_system *s)
 
 	if ((s->cr0 | s->cr4 | s->dr6 | s->dr7) >> 32 || s->cr3 >> 52 || s->efer & ~EFER_KNOWN)
 		return false;
-	if ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD))
-		return false;
-	if (paging && !(s->cr0 & CR0_PE))
-		return false;
-	if (lma && (!(s->cr4 & CR4_PAE) || (s->seg[SEG_CS].attr & 0x600) == 0x600))
+	if (((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)) || (paging && !(s->cr0 & CR0_PE)) ||
+	    (lma && (!(s->cr4 & CR4_PAE) || (s->seg[SEG_CS].attr & 0x600) == 0x600)))
 		return false;
 	return s->cpl <= 3 && pat_valid(s->pat);
 }

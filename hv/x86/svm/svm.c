@@ -14,7 +14,6 @@
 #include "hospes/log.h"
 #include "hospes/pcpu.h"
 
-#define XCR0_X87 1ULL
 #define XMASK_KNOWN 0x2e7ULL	/* x87, SSE, AVX, AVX-512, PKRU */
 #define XSAVE_MIN 576u		/* legacy area and header */
 #define XSAVE_MXCSR 6u		/* a 32-bit word in it */
@@ -22,8 +21,6 @@
 #define MAPS_ORDER 3u		/* with the 8 KiB of the MSRs' behind it */
 
 #define CS_LONG 0x200u
-#define VECTOR_DB 1u
-#define VECTOR_PF 14u
 #define WITH_ERROR 0x27d00u	/* #DF, #TS, #NP, #SS, #GP, #PF, #AC */
 
 #define CPUID_SVM	(1u << 2)	/* 80000001 ECX */
@@ -103,7 +100,8 @@ static const char *unusable(void)
 		return "AMD-V without nested paging";
 	if (!(leaf1[CPUID_ECX] & CPUID_XSAVE))
 		return "no XSAVE";
-	if (svm.iopm && (svm.features & ~svm_leaf[CPUID_EDX]))
+	if (svm.iopm && (svm.features & ~svm_leaf[CPUID_EDX] ||
+			 svm.nr_asids > svm_leaf[CPUID_EBX]))
 		return "AMD-V with less features than the first CPU has";
 	return NULL;
 }
@@ -241,7 +239,8 @@ static void requeue_event(struct vmcb *b)
 	uint32_t vector = info & 0xff;
 
 	/* INT n, INT3, INTO: RIP is still there, so they simply run again. */
-	if (type == EVENT_SOFT_INT || (type == EVENT_EXCEPTION && (vector == 3 || vector == 4)))
+	if (type == EVENT_SOFT_INT ||
+	    (type == EVENT_EXCEPTION && (vector == VECTOR_BP || vector == VECTOR_OF)))
 		return;
 	b->event_inj = info;
 	b->event_error = b->exit_int_error;
@@ -395,8 +394,9 @@ static void svm_irq_window(struct vcpu *v, unsigned int prio)
 	 * through. And with V_IRQ it aborts when a write of CR8 opens the window.
 	 */
 	vmcb_intercept(b, SVM_EXIT_CR8_WRITE, true);
-	if (prio <= vlapic_get_cr8(&v->lapic))
+	if (prio <= vlapic_get_cr8(&v->lapic) || (prio == PRIO_NMI && s->nmi_masked))
 		return;
+	prio = MIN(prio, 15u);
 	b->int_ctl = (b->int_ctl & ~INT_PRIO_MASK) | INT_IRQ | prio << INT_PRIO_SHIFT;
 	b->clean &= ~CLEAN_TPR;
 	vmcb_intercept(b, SVM_EXIT_VINTR, true);

@@ -34,25 +34,6 @@ enum {
 #define MSR_TSC_AUX	0xc0000103u
 #define MSR_VIRT_SPEC	0xc001011fu
 
-#define EFER_LME	(1ULL << 8)
-#define EFER_LMA	(1ULL << 10)
-#define EFER_NX		(1ULL << 11)
-#define EFER_SVME	(1ULL << 12)
-
-#define CR0_PE		(1ULL << 0)
-#define CR0_NW		(1ULL << 29)
-#define CR0_WP		(1ULL << 16)
-#define CR0_CD		(1ULL << 30)
-#define CR0_PG		(1ULL << 31)
-#define CR4_PAE		(1ULL << 5)
-#define CR4_OSFXSR	(1ULL << 9)
-#define CR4_OSXSAVE	(1ULL << 18)
-#define CR4_SMEP	(1ULL << 20)
-
-#define RFLAGS_IF	(1ULL << 9)
-#define RFLAGS_RF	(1ULL << 16)
-#define RFLAGS_VM	(1ULL << 17)
-
 struct svm_pcpu;
 
 /* What v->cpu_state points to. The CPU that runs the vCPU owns it. */
