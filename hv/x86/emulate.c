@@ -61,13 +61,6 @@ static unsigned int operand_reg(const struct insn *in, enum insn_operand o)
 	return o == OPD_RM ? in->rm : o == OPD_REG ? in->reg : GPR_RAX;
 }
 
-static void retire(struct emul *e)
-{
-	e->regs->rip += e->insn->len;
-	if (e->mode != INSN_MODE_64)
-		e->regs->rip = (uint32_t)e->regs->rip;
-}
-
 /* --- Memory ------------------------------------------------------------- */
 
 /* Type and limit outside 64-bit mode. */
@@ -281,7 +274,7 @@ static bool emulate_plain(struct emul *e, unsigned int does)
 	if (in->op == INSN_CMPXCHG && !(flags & RFLAGS_ZF))
 		gpr_put(&e->regs->gpr[GPR_RAX], dst, in->op_bytes);
 	set_flags(e, flags);
-	retire(e);
+	e->regs->rip += in->len;
 	return true;
 }
 
@@ -347,7 +340,7 @@ static bool emulate_string(struct emul *e, unsigned int does)
 			count = 0;
 	}
 	if (!count)
-		retire(e);
+		e->regs->rip += in->len;
 	return true;
 }
 

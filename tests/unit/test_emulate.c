@@ -558,19 +558,6 @@ static void test_ports(void **state)
 	assert_int_equal(regs.gpr[GPR_RSI], (uintptr_t)low + 4);
 }
 
-/* RIP stays below 4 GiB in 32-bit code. */
-static void test_rip_wrap(void **state)
-{
-	static const uint8_t inc[16] = { 0xfe, 0xc0 };	/* inc %al */
-	struct space s = flat_space();
-	struct guest_regs regs = { .rip = 0xffffffff, .gpr[GPR_RAX] = 0xff };
-	struct emul e;
-
-	assert_true(run(&s, &regs, inc, INSN_MODE_32, &e));
-	assert_int_equal(regs.rip, 1);
-	assert_int_equal(regs.gpr[GPR_RAX], 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -582,7 +569,6 @@ int main(void)
 		cmocka_unit_test(test_rep_fault),
 		cmocka_unit_test(test_16bit_string),
 		cmocka_unit_test(test_ports),
-		cmocka_unit_test(test_rip_wrap),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
