@@ -19,7 +19,8 @@ COLUMNS = 100
 FREESTANDING = {'limits.h', 'stdalign.h', 'stdarg.h', 'stdatomic.h', 'stdbool.h', 'stddef.h',
                 'stdint.h', 'stdnoreturn.h'}
 HEADER_FLAGS = ['-std=c11', '-ffreestanding', '-Wall', '-Wextra', '-Werror', '-Wshadow', '-Wvla',
-                '-Wundef', '-Wstrict-prototypes', '-Wmissing-prototypes', '-Ihv/include', '-Ihv',
+                '-Wundef', '-Wstrict-prototypes', '-Wmissing-prototypes', '-Wno-unused-parameter',
+                '-Ihv/include', '-Ihv', '-I.',
                 '-fsyntax-only', '-x', 'c', '-']
 
 problems = []
@@ -53,7 +54,7 @@ def problem(gate, place, text):
 
 def sources():
     found = []
-    for root in ('hv', 'tests', 'scripts', 'bench', '.ci'):
+    for root in ('hv', 'unpack', 'tests', 'scripts', 'bench', '.ci'):
         for folder, dirs, files in os.walk(root):
             dirs[:] = sorted(d for d in dirs if d not in ('corpus', '__pycache__'))
             found += [os.path.join(folder, f) for f in sorted(files)]

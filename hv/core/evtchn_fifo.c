@@ -230,7 +230,8 @@ static void raise_early(struct domain *d, uint32_t page)
 
 	while ((chn = evtchn_next(d, port)) && chn->port < end) {
 		spin_lock(&chn->lock);
-		if (chn->to.state && atomic_load(&d->evtchn.fifo) && atomic_exchange(&chn->early, false))
+		if (chn->to.state && atomic_load(&d->evtchn.fifo) &&
+		    atomic_exchange(&chn->early, false))
 			evtchn_raise(d, chn);
 		spin_unlock(&chn->lock);
 		port = chn->port + 1;

@@ -21,8 +21,9 @@ static void watch(void *arg)
 			     (unsigned long)(seen - now));
 			return;
 		}
-		while (seen < now && !__atomic_compare_exchange_n(&latest, &seen, now, false,
-								  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		while (seen < now &&
+		       !__atomic_compare_exchange_n(&latest, &seen, now, false, __ATOMIC_SEQ_CST,
+						    __ATOMIC_SEQ_CST))
 			;
 		__atomic_fetch_add(&samples, 1, __ATOMIC_RELAXED);
 	}

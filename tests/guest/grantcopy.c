@@ -80,7 +80,9 @@ static void batch(void)
 
 	fill();
 	for (unsigned int i = 0; i < ARRAY_SIZE(c); i++) {
-		c[i] = (struct gnttab_copy){ .len = 16, .flags = GNTCOPY_source_gref, .status = 99 };
+		c[i] = (struct gnttab_copy){ .len = 16,
+					     .flags = GNTCOPY_source_gref,
+					     .status = 99 };
 		c[i].source.u.ref = i == 13 ? 99 : 30;
 		c[i].source.domid = self;
 		c[i].source.offset = c[i].dest.offset = (u16)(i * 16);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Page faults stay in the guest: not present, read-only, no-execute, user, SMEP, SMAP, reserved bits. */
+/* Page faults stay in the guest: not present, read-only, NX, user, SMEP, SMAP, reserved bits. */
 #include "guest.h"
 
 const char guest_name[] = "paging";

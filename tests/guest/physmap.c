@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Moving things in the physical address space: shared info, batches, removal; holes read all ones. */
+/* Moves in the physical address space: shared info, batches, removal; holes read all ones. */
 #include "guest.h"
 
 const char guest_name[] = "physmap";

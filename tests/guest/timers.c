@@ -43,7 +43,7 @@ static void single_shot(void)
 	CHECK_EQ(single(when, 0), 0);			/* replaces it */
 	CHECK(wait_for(fired, before + 4, 5000));
 	CHECK(now_ns() + SLOP >= when);
-	do {					/* again, if we were kept waiting until it was due */
+	do { /* again, if we were kept waiting until it was due */
 		when = now_ns() + 50 * MS;
 		CHECK_EQ(single(when, 0), 0);
 		CHECK_EQ(vcpu_op(VCPUOP_stop_singleshot_timer, 0, NULL), 0);

@@ -663,7 +663,8 @@ static void upcall_vector(void **state)
 /* Upcalls by parameter: at all vCPUs but those that have a vector of their own. */
 static void callback_vector(void **state)
 {
-	uint64_t value = 2ULL << 56 | 0xf3, gsi = 1, low = 2ULL << 56 | 0xf, pci = 1ULL << 56 | 0xf3;
+	uint64_t value = 2ULL << 56 | 0xf3, gsi = 1, low = 2ULL << 56 | 0xf,
+		 pci = 1ULL << 56 | 0xf3;
 
 	v->info->evtchn_upcall_pending = 1;
 	v->regs.rflags |= 0x200;
@@ -760,12 +761,32 @@ static void console(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(version_strings), T(version_features), T(version_build_id_rules),
-		T(initialise_and_up), T(initialise_refuses), T(last_one_down_powers_off), T(nmi),
-		T(singleshot), T(set_timer), T(periodic), T(vcpu_info_moves), T(poll_rules),
-		T(poll_ends), T(block_and_yield), T(shutdown_codes), T(remote_shutdown),
-		T(watchdogs), T(pin_override), T(params_of_a_guest), T(params_keep_values),
-		T(params_check_values), T(upcall_vector), T(callback_vector), T(memory_types), T(hvm_rest), T(assist),
+		T(version_strings),
+		T(version_features),
+		T(version_build_id_rules),
+		T(initialise_and_up),
+		T(initialise_refuses),
+		T(last_one_down_powers_off),
+		T(nmi),
+		T(singleshot),
+		T(set_timer),
+		T(periodic),
+		T(vcpu_info_moves),
+		T(poll_rules),
+		T(poll_ends),
+		T(block_and_yield),
+		T(shutdown_codes),
+		T(remote_shutdown),
+		T(watchdogs),
+		T(pin_override),
+		T(params_of_a_guest),
+		T(params_keep_values),
+		T(params_check_values),
+		T(upcall_vector),
+		T(callback_vector),
+		T(memory_types),
+		T(hvm_rest),
+		T(assist),
 		T(console),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Recognising kernels in boot modules: ELF as it is, or a bzImage, whose
- * payload stays packed here and is unpacked inside the guest (hv/unpack).
+ * payload stays packed here and is unpacked inside the guest (unpack/).
  *
  * Context: any, no locks. Input: a file from a boot loader, nothing trusted.
  */
