@@ -94,9 +94,10 @@ struct cpu_ops {
 	/*
 	 * Runs the current vCPU until the next exit. v->regs is loaded and
 	 * stored; a changed RIP means that an instruction was completed, which
-	 * ends an interrupt shadow; outside 64-bit mode its low half counts. p2m flushes asked for before entry are
-	 * honoured: it publishes pcpu.in_guest with a full barrier before it
-	 * reads the p2m's flush generation, and clears it after the exit.
+	 * ends an interrupt shadow; outside 64-bit mode its low half counts.
+	 * p2m flushes asked for before entry are honoured: it publishes
+	 * pcpu.in_guest with a full barrier before it reads the p2m's flush
+	 * generation, and clears it after the exit.
 	 */
 	void (*run)(struct vcpu *v, struct vm_exit *exit);
 
