@@ -58,15 +58,23 @@ def test_generic_vcpus():
 
 
 def test_smallest():
-    a = Guest('a', memory=96)
-    with hospes([a], 'stock-smallest') as m:
-        up(m, [a])
+    guests = [Guest('cloud', memory=96, vcpus=4), Guest('generic', kernel=GENERIC, memory=96)]
+    with hospes(guests, 'stock-smallest') as m:
+        up(m, guests)
         m.absent(BAD)
 
 
 def test_4_gib():
     a = Guest('a', memory=4096, vcpus=2)
     with hospes([a], 'stock-4gib', mem=5120) as m:
+        up(m, [a])
+        m.absent(BAD)
+
+
+@long
+def test_4_gib_generic():
+    a = Guest('a', kernel=GENERIC, memory=4096, vcpus=4)
+    with hospes([a], 'stock-4gib-generic', mem=5120) as m:
         up(m, [a])
         m.absent(BAD)
 
