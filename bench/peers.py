@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BUILD = os.environ.get("HOSPES_BUILD", os.path.join(TOP, "build"))
-PEERS = os.path.join(BUILD, "peers")
-GUESTS = os.path.join(BUILD, "gcc/tests/guest")
+BUILD = os.environ.get("HOSPES_BUILD", os.path.join(TOP, "build/gcc"))
+PEERS = os.path.join(TOP, "build/peers")
+GUESTS = os.path.join(BUILD, "tests/guest")
 
 XEN_PACKAGES = """xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils libxencall1
     libxenevtchn1 libxenforeignmemory1 libxengnttab1 libxenmisc4.17 libxenstore4 libxentoollog1
@@ -28,13 +28,12 @@ def run(*cmd, **kw):
 
 def build_guests():
     """Builds the tiny guests (and only them)."""
-    gcc = os.path.join(BUILD, "gcc")
-    if not os.path.exists(os.path.join(gcc, "build.ninja")):
-        run("meson", "setup", "-Dkind=metal", gcc, TOP, stdout=subprocess.DEVNULL,
+    if not os.path.exists(os.path.join(BUILD, "build.ninja")):
+        run("meson", "setup", "-Dkind=metal", BUILD, TOP, stdout=subprocess.DEVNULL,
             env=dict(os.environ, CC="gcc"))
     names = [os.path.basename(p)[:-2] for p in glob.glob(os.path.join(TOP, "tests/guest/*.c")) +
              glob.glob(os.path.join(TOP, "bench/guest/*.c"))]
-    run("ninja", "-C", gcc, *[f"tests/guest/{n}.elf" for n in sorted(names)],
+    run("ninja", "-C", BUILD, *[f"tests/guest/{n}.elf" for n in sorted(names)],
         stdout=subprocess.DEVNULL)
     return sorted(names)
 
