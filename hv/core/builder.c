@@ -24,9 +24,6 @@
 #define BOOT_MAP_END (1ULL << 30)	/* of what Linux has mapped when it reads its start info */
 #define MIB (1UL << 20)
 
-#define EVTCHN_2L_PORTS 4096u
-#define EVTCHN_FIFO_PORTS 131072u
-
 #define E820_RAM 1u
 #define E820_RESERVED 2u
 #define E820_ACPI 3u
@@ -81,10 +78,9 @@ static const uint8_t *map_module(int32_t nr, uint64_t *size)
 static const char *find_files(struct build *b)
 {
 	const struct guest_config *config = b->config;
-	const uint8_t *kernel;
 	uint64_t size;
+	const uint8_t *kernel = map_module(config->kernel_module, &size);
 
-	kernel = map_module(config->kernel_module, &size);
 	if (!kernel)
 		return "the kernel's module is not in memory: load it again";
 	if (config->initrd_module >= 0) {
@@ -127,11 +123,6 @@ static const char *plan_memory(struct build *b)
 	return b->error;
 }
 
-static void add_e820(struct domain *d, gpa_t start, gpa_t end, uint32_t type)
-{
-	d->e820[d->nr_e820++] = (struct e820entry_abi){ start, end - start, type };
-}
-
 /* --- The domain and its memory ------------------------------------------- */
 
 static int populate(struct domain *d, gpa_t start, gpa_t end)
@@ -162,14 +153,12 @@ static const char *create(struct build *b)
 	const struct guest_config *config = b->config;
 	bool no_fifo = config->evtchn == GUEST_EVTCHN_2LEVEL;
 	struct domain_create create = {
-		.id = DOMID_INVALID,
-		.name = config->name,
-		.nr_vcpus = config->vcpus,
+		.id = DOMID_INVALID, .name = config->name, .nr_vcpus = config->vcpus,
 		.max_pages = config->memory >> PAGE_SHIFT,
-		.max_evtchn_port = (no_fifo ? EVTCHN_2L_PORTS : EVTCHN_FIFO_PORTS) - 1,
+		.max_evtchn_port = (uint32_t)(no_fifo ? EVTCHN_2L_NR_CHANNELS :
+					      EVTCHN_FIFO_NR_CHANNELS) - 1,
 		.max_grant_frames = config->max_grant_frames,
-		.max_maptrack_frames = GNTTAB_MAPTRACK_DEFAULT,
-		.max_grant_version = 2,
+		.max_maptrack_frames = GNTTAB_MAPTRACK_DEFAULT, .max_grant_version = 2,
 	};
 
 	if (domain_create(&create, &b->d))
@@ -183,10 +172,8 @@ static const char *set_scheduling(struct build *b)
 {
 	const struct guest_config *config = b->config;
 	struct sched_params params = {
-		.weight = (uint16_t)config->weight,
-		.cap = (uint16_t)config->cap,
-		.rt_period_ns = config->rt[0] * 1000ULL,
-		.rt_budget_ns = config->rt[1] * 1000ULL,
+		.weight = (uint16_t)config->weight, .cap = (uint16_t)config->cap,
+		.rt_period_ns = config->rt[0] * 1000ULL, .rt_budget_ns = config->rt[1] * 1000ULL,
 	};
 
 	for (unsigned int i = 0; config->cpus && i < config->vcpus; i++) {
@@ -200,40 +187,38 @@ static const char *set_scheduling(struct build *b)
 static const char *add_memory(struct build *b)
 {
 	struct domain *d = b->d;
+	const struct e820entry_abi map[E820_MAX_BUILT] = {
+		{ 0, b->at_acpi, E820_RAM },
+		{ b->at_acpi, b->at_console - b->at_acpi, E820_ACPI },
+		{ b->at_console, b->low_end - b->at_console, E820_RESERVED },
+		{ HIGH_START, b->high_end - HIGH_START, E820_RAM },
+	};
 
 	if (populate(d, 0, b->low_end) || populate(d, HIGH_START, b->high_end))
 		return "there is not enough free memory: lower memory=";
-	add_e820(d, 0, b->at_acpi, E820_RAM);
-	add_e820(d, b->at_acpi, b->at_console, E820_ACPI);
-	add_e820(d, b->at_console, b->low_end, E820_RESERVED);
-	if (b->high_end)
-		add_e820(d, HIGH_START, b->high_end, E820_RAM);
+	d->nr_e820 = b->high_end ? E820_MAX_BUILT : E820_MAX_BUILT - 1;
+	memcpy(d->e820, map, d->nr_e820 * sizeof(map[0]));
 	return NULL;
 }
 
 /* --- What the guest finds in it ------------------------------------------ */
 
-static int put(struct build *b, gpa_t to, const void *from, uint64_t size)
-{
-	return size ? guest_phys_write(b->d, to, from, size) : 0;
-}
-
 static const char *load_files(struct build *b)
 {
 	const struct kernel_image *k = &b->kernel;
-	int rc = 0;
 
 	/* What a segment has beyond its file is zero: fresh memory is. */
-	for (unsigned int i = 0; i < k->elf.nr_segments && !rc; i++) {
+	for (unsigned int i = 0; i < k->elf.nr_segments; i++) {
 		const struct elf_range *s = &k->elf.segment[i];
 
-		rc = put(b, b->at_program + s->paddr, k->file + s->offset, s->filesz);
+		if (guest_phys_write(b->d, b->at_program + s->paddr, k->file + s->offset,
+				     s->filesz))
+			return NO_MEMORY;
 	}
-	if (!rc)
-		rc = put(b, b->at_payload, k->payload, k->payload_size);
-	if (!rc)
-		rc = put(b, b->at_initrd, b->initrd, b->initrd_size);
-	return rc ? NO_MEMORY : NULL;
+	if (guest_phys_write(b->d, b->at_payload, k->payload, k->payload_size) ||
+	    guest_phys_write(b->d, b->at_initrd, b->initrd, b->initrd_size))
+		return NO_MEMORY;
+	return NULL;
 }
 
 static const char *load_acpi(struct build *b)
@@ -245,7 +230,7 @@ static const char *load_acpi(struct build *b)
 	if (!tables)
 		return NO_MEMORY;
 	acpi_guest_build(tables, b->at_acpi, b->config->vcpus);
-	rc = put(b, b->at_acpi, tables, size);
+	rc = guest_phys_write(b->d, b->at_acpi, tables, size);
 	hv_free(tables);
 	return rc ? NO_MEMORY : NULL;
 }
@@ -256,14 +241,11 @@ static const char *load_info(struct build *b)
 	struct domain *d = b->d;
 
 	p->info = (struct hvm_start_info){
-		.magic = XEN_HVM_START_MAGIC_VALUE,
-		.version = 1,
-		.nr_modules = b->initrd ? 1 : 0,
+		.magic = XEN_HVM_START_MAGIC_VALUE, .version = 1, .nr_modules = b->initrd ? 1 : 0,
 		.modlist_paddr = b->at_info + offsetof(struct info_page, initrd),
 		.cmdline_paddr = b->at_info + offsetof(struct info_page, cmdline),
-		.rsdp_paddr = b->at_acpi,
 		.memmap_paddr = b->at_info + offsetof(struct info_page, memmap),
-		.memmap_entries = d->nr_e820,
+		.memmap_entries = d->nr_e820, .rsdp_paddr = b->at_acpi,
 	};
 	p->initrd = (struct hvm_modlist_entry){ .paddr = b->at_initrd, .size = b->initrd_size };
 	for (unsigned int i = 0; i < d->nr_e820; i++)
@@ -271,10 +253,8 @@ static const char *load_info(struct build *b)
 			d->e820[i].addr, d->e820[i].size, d->e820[i].type, 0,
 		};
 	hv_snprintf(p->cmdline, sizeof(p->cmdline), "%s", b->config->args);
-	if (put(b, b->at_info, p, sizeof(*p)) ||
-	    console_attach(d, gpa_to_gfn(b->at_console)))
-		return NO_MEMORY;
-	return NULL;
+	return guest_phys_write(d, b->at_info, p, sizeof(*p)) ||
+	       console_attach(d, gpa_to_gfn(b->at_console)) ? NO_MEMORY : NULL;
 }
 
 /* vCPU 0 as the PVH ABI starts it; the unpacker finds its own input in more registers. */

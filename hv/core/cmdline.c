@@ -25,11 +25,7 @@ static const struct option hv_option_table[] = {
 	OPT(selftest, OPT_FLAG, 0, 0, "no|yes"),
 };
 
-struct hv_options hv_options = {
-	.loglevel = 2,
-	.cpus = MAX_PCPUS,
-	.baud = 115200,
-};
+struct hv_options hv_options = { .loglevel = 2, .cpus = MAX_PCPUS, .baud = 115200 };
 
 /* Also true for NUL and the other control characters a module may hold. */
 static bool is_blank(char c)
@@ -39,18 +35,16 @@ static bool is_blank(char c)
 
 int cmdline_next(const char **pos, const char *end, char *buf, size_t size)
 {
-	const char *p = *pos;
+	const char *p;
 	size_t len = 0;
 	char quote = 0;
 	bool cut = false;
 
-	while (p < end && is_blank(*p))
-		p++;
-	if (p == end) {
-		*pos = p;
+	while (*pos < end && is_blank(**pos))
+		++*pos;
+	if (*pos == end)
 		return 0;
-	}
-	for (; p < end && (quote || !is_blank(*p)); p++) {
+	for (p = *pos; p < end && (quote || !is_blank(*p)); p++) {
 		char c = *p;
 
 		if (c == '\\' && end - p > 1 && (p[1] == '\\' || p[1] == '"' || p[1] == '\'')) {
@@ -97,22 +91,15 @@ const struct option *option_find(const struct option *table, size_t nr, const ch
 	return NULL;
 }
 
-/* A number and nothing behind it but @stop, on which *s is left. */
+/* A number and nothing behind it but one of @stop, on which *s is left. */
 static int parse_number(const char **s, uint64_t min, uint64_t max, const char *stop,
 			uint64_t *out)
 {
-	const char *p = *s;
-	uint64_t v;
-
-	if (parse_u64(&p, &v) || v < min || v > max)
+	if (parse_u64(s, out) || *out < min || *out > max)
 		return -XEN_EINVAL;
-	while (*stop && *stop != *p)
+	while (*stop && *stop != **s)
 		stop++;
-	if (*p != *stop)
-		return -XEN_EINVAL;
-	*s = p;
-	*out = v;
-	return 0;
+	return **s == *stop ? 0 : -XEN_EINVAL;
 }
 
 /* The targets are as enum option_type says; each sets its own on success only. */
@@ -134,7 +121,7 @@ static int set_size(const struct option *opt, void *to, const char *value)
 
 	if (parse_u64(&value, &v))
 		return -XEN_EINVAL;
-	for (unsigned int i = 0; *value && letters[i]; i++) {
+	for (unsigned int i = 0; letters[i]; i++) {
 		if ((*value | 0x20) == letters[i]) {
 			shift = 10 * (i + 1);
 			value++;
@@ -171,26 +158,21 @@ static int set_text(const struct option *opt, void *to, const char *value)
 
 	if (len < opt->min || len > opt->max)
 		return -XEN_EINVAL;
-	memcpy(to, value, len + 1);
-	return 0;
-}
-
-static int set_name(const struct option *opt, void *to, const char *value)
-{
-	for (const char *p = value; *p; p++) {
+	for (const char *p = value; *p && opt->type == OPT_NAME; p++) {
 		bool letter = (*p | 0x20) >= 'a' && (*p | 0x20) <= 'z';
 
 		if (!letter && !(*p >= '0' && *p <= '9') && *p != '.' && *p != '_' && *p != '-')
 			return -XEN_EINVAL;
 	}
-	return set_text(opt, to, value);
+	memcpy(to, value, len + 1);
+	return 0;
 }
 
 static int set_cpus(const struct option *opt, void *to, const char *value)
 {
 	uint64_t mask = 0, first, last;
 
-	for (;; value++) {
+	do {
 		if (parse_number(&value, 0, opt->max, "-,", &first))
 			return -XEN_EINVAL;
 		last = first;
@@ -200,9 +182,7 @@ static int set_cpus(const struct option *opt, void *to, const char *value)
 				return -XEN_EINVAL;
 		}
 		mask |= (~0ULL >> (63 - (last - first))) << first;
-		if (!*value)
-			break;
-	}
+	} while (*value++);
 	*(uint64_t *)to = mask;
 	return 0;
 }
@@ -220,21 +200,20 @@ static int set_pair(const struct option *opt, void *to, const char *value)
 	return 0;
 }
 
-/* What the types do: the hint is a format for min and max, shifted right. */
+/* What the types do: the hint is a format for min and max, of sizes in MiB. */
 static const struct {
 	int (*set)(const struct option *opt, void *to, const char *value);
 	const char *hint;
-	uint8_t min_shift, max_shift;
 } types[] = {
-	[OPT_FLAG] = { set_choice, "yes or no", 0, 0 },
-	[OPT_UINT] = { set_uint, "a number from %llu to %llu", 0, 0 },
-	[OPT_SIZE] = { set_size, "a size such as 256M, from %lluK to %lluM", 10, 20 },
-	[OPT_CHOICE] = { set_choice, "one of %s", 0, 0 },
-	[OPT_TEXT] = { set_text, "%llu to %llu characters", 0, 0 },
-	[OPT_NAME] = { set_name, "%llu to %llu characters of a-z, 0-9, '.', '_' and '-'", 0, 0 },
-	[OPT_CPUS] = { set_cpus, "a list of CPUs such as 0-1,3, from %llu to %llu", 0, 0 },
+	[OPT_FLAG] = { set_choice, "yes or no" },
+	[OPT_UINT] = { set_uint, "a number from %llu to %llu" },
+	[OPT_SIZE] = { set_size, "a size such as 256M, from %lluM to %lluM" },
+	[OPT_CHOICE] = { set_choice, "one of %s" },
+	[OPT_TEXT] = { set_text, "%llu to %llu characters" },
+	[OPT_NAME] = { set_text, "%llu to %llu characters of a-z, 0-9, '.', '_' and '-'" },
+	[OPT_CPUS] = { set_cpus, "a list of CPUs such as 0-1,3, from %llu to %llu" },
 	[OPT_PAIR] = { set_pair, "two numbers as in 10000:2500, from %llu to %llu,"
-		       " the second not above the first", 0, 0 },
+		       " the second not above the first" },
 };
 
 int option_set(const struct option *opt, void *base, const char *value)
@@ -246,35 +225,29 @@ int option_set(const struct option *opt, void *base, const char *value)
 
 void option_explain(const struct option *opt, char *buf, size_t size)
 {
+	unsigned int shift = opt->type == OPT_SIZE ? 20 : 0;
 	const char *hint = types[opt->type].hint;
 
 	if (opt->type == OPT_CHOICE)
 		hv_snprintf(buf, size, hint, opt->choices);
 	else
-		hv_snprintf(buf, size, hint, opt->min >> types[opt->type].min_shift,
-			    opt->max >> types[opt->type].max_shift);
+		hv_snprintf(buf, size, hint, opt->min >> shift, opt->max >> shift);
 }
 
 void hv_options_parse(const char *cmdline)
 {
 	const char *pos = cmdline, *end = cmdline + strlen(cmdline);
 	const struct option *opt;
-	char word[64], hint[96];
+	char word[64], hint[96], *value;
 	bool first = true;
-	char *value;
 	int rc;
 
 	for (; (rc = cmdline_next(&pos, end, word, sizeof(word))) != 0; first = false) {
 		value = cmdline_split(word);
-		if (!strcmp(word, "guest"))
-			continue;
 		opt = option_find(hv_option_table, ARRAY_SIZE(hv_option_table), word);
-		if (!opt) {
-			if (!first || value)
-				log_warn("option %s is unknown and ignored", word);
-			continue;
-		}
-		if (rc > 0 && !option_set(opt, &hv_options, value))
+		if (!opt && strcmp(word, "guest") && (!first || value))
+			log_warn("option %s is unknown and ignored", word);
+		if (!opt || (rc > 0 && !option_set(opt, &hv_options, value)))
 			continue;
 		option_explain(opt, hint, sizeof(hint));
 		log_warn("option %s=%s is ignored: it must be %s", word, value ? value : "", hint);

@@ -121,36 +121,28 @@ static void line_add(const struct console_ring *r, struct line *l, char c, bool 
 	l->len = 0;
 }
 
-static void ring_output(struct console_ring *r, const char *buf, size_t len)
-{
-	if (r == mux.focus)
-		port_console_write(buf, len);
-	for (size_t i = 0; i < len; i++)
-		line_add(r, &r->out, buf[i], r == mux.focus);
-}
-
 /* True when the ring was full: then a guest may wait for room, and wants to be told. */
 static bool ring_drain(struct console_ring *r)
 {
 	struct xencons_interface *page = r->pin.va;
 	uint32_t prod = __atomic_load_n(&page->out_prod, __ATOMIC_ACQUIRE);
 	uint32_t used = prod - r->out_cons;
-	bool full = used == sizeof(page->out);
+	bool full = used == sizeof(page->out), raw = r == mux.focus;
 	char buf[256];
 
 	if (used > sizeof(page->out)) {		/* nonsense: begin anew from there */
 		r->out_cons = prod;
 		used = 0;
 	}
-	while (used) {
+	for (uint32_t n; used; r->out_cons += n, used -= n) {
 		uint32_t at = r->out_cons % sizeof(page->out);
-		uint32_t n = MIN(used, (uint32_t)(sizeof(page->out) - at));
 
-		n = MIN(n, (uint32_t)sizeof(buf));
+		n = MIN(used, MIN((uint32_t)(sizeof(page->out) - at), (uint32_t)sizeof(buf)));
 		memcpy(buf, page->out + at, n);
-		ring_output(r, buf, n);
-		r->out_cons += n;
-		used -= n;
+		if (raw)
+			port_console_write(buf, n);
+		for (uint32_t i = 0; i < n; i++)
+			line_add(r, &r->out, buf[i], raw);
 	}
 	__atomic_store_n(&page->out_cons, r->out_cons, __ATOMIC_RELEASE);
 	return full;
@@ -188,24 +180,16 @@ static void focus_set(struct console_ring *r)
 		port_console_write(r->out.text, r->out.len);
 }
 
-static void focus_next(void)
-{
-	spin_lock(&mux.lock);
-	focus_set(mux.focus ? mux.focus->next : mux.first);
-	mux.chosen = !mux.focus;
-	spin_unlock(&mux.lock);
-}
-
 /* What does not fit is lost, as on any serial line. */
 static void ring_input(struct console_ring *r, char c)
 {
 	struct xencons_interface *page = r->pin.va;
 	uint32_t cons = __atomic_load_n(&page->in_cons, __ATOMIC_ACQUIRE);
 
-	if (r->in_prod - cons >= sizeof(page->in))
-		return;
-	page->in[r->in_prod % sizeof(page->in)] = c;
-	__atomic_store_n(&page->in_prod, ++r->in_prod, __ATOMIC_RELEASE);
+	if (r->in_prod - cons < sizeof(page->in)) {
+		page->in[r->in_prod % sizeof(page->in)] = c;
+		__atomic_store_n(&page->in_prod, ++r->in_prod, __ATOMIC_RELEASE);
+	}
 }
 
 static void input(char c)
@@ -221,12 +205,12 @@ static void input(char c)
 		domain_get(d);
 	}
 	spin_unlock(&mux.lock);
-	if (!d) {
+	if (d) {
+		evtchn_notify_guest(d, port);
+		domain_put(d);
+	} else {
 		key_press(c);
-		return;
 	}
-	evtchn_notify_guest(d, port);
-	domain_put(d);
 }
 
 /* Ctrl-A waits for the key behind it: fewer in a row are the guest's. */
@@ -236,7 +220,10 @@ static void input_key(char c)
 		if (++mux.escapes < ESCAPES)
 			return;
 		mux.escapes = 0;
-		focus_next();
+		spin_lock(&mux.lock);
+		focus_set(mux.focus ? mux.focus->next : mux.first);
+		mux.chosen = !mux.focus;
+		spin_unlock(&mux.lock);
 		return;
 	}
 	for (; mux.escapes; mux.escapes--)

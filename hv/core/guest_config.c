@@ -34,8 +34,7 @@ static const struct option guest_keys[] = {
 
 static const char *base_name(const char *s, size_t *len)
 {
-	const char *base = s;
-	const char *p;
+	const char *base = s, *p;
 
 	for (p = s; (unsigned char)*p > ' '; p++) {
 		if (*p == '/')
@@ -80,47 +79,23 @@ static int module_find(const struct boot_info *info, const char *name, const cha
 	return -1;
 }
 
-/* What stands behind a module's name on its command line. */
-static const char *module_args(const struct boot_module *mod)
-{
-	size_t len;
-	const char *p = base_name(mod->cmdline, &len) + len;
-
-	while (*p && (unsigned char)*p <= ' ')
-		p++;
-	return p;
-}
-
-static void config_defaults(struct guest_config *cfg, unsigned int nr)
-{
-	*cfg = (struct guest_config){
-		.memory = 256ULL << 20, .vcpus = 1, .weight = 256, .max_grant_frames = 64,
-		.kernel_module = -1, .initrd_module = -1,
-	};
-	hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", nr);
-}
-
 /* Sets one key from list->word. Returns the number of errors, all logged. */
 static unsigned int config_word(struct guest_list *list, struct guest_config *cfg, int rc)
 {
-	const struct option *opt;
-	char hint[128];
-	char *value = cmdline_split(list->word);
+	char hint[128], *key = list->word, *value = cmdline_split(key);
+	const struct option *opt = option_find(guest_keys, ARRAY_SIZE(guest_keys), key);
 
-	if (rc == -XEN_EINVAL) {
-		log_err("guest %s: %.32s: a quote has no end: close it", cfg->name, list->word);
-		return 1;
-	}
-	opt = option_find(guest_keys, ARRAY_SIZE(guest_keys), list->word);
-	if (!opt) {
-		log_err("guest %s: the key %.32s is unknown: remove it, or quote args='...'",
-			cfg->name, list->word);
-		return 1;
-	}
-	if (rc > 0 && !option_set(opt, cfg, value))
+	if (opt && rc > 0 && !option_set(opt, cfg, value))
 		return 0;
-	option_explain(opt, hint, sizeof(hint));
-	log_err("guest %s: %s=%.64s: must be %s", cfg->name, opt->name, value ? value : "", hint);
+	if (rc == -XEN_EINVAL) {
+		log_err("guest %s: %.32s: a quote has no end: close it", cfg->name, key);
+	} else if (!opt) {
+		log_err("guest %s: the key %.32s is unknown: remove it, or quote args='...'",
+			cfg->name, key);
+	} else {
+		option_explain(opt, hint, sizeof(hint));
+		log_err("guest %s: %s=%.64s: must be %s", cfg->name, key, value ? value : "", hint);
+	}
 	return 1;
 }
 
@@ -162,10 +137,15 @@ static unsigned int config_modules(struct guest_config *cfg, const struct boot_i
 /* Without args=, what the boot loader gave the kernel module is used. */
 static unsigned int config_args(struct guest_config *cfg, const struct boot_info *info)
 {
+	const char *p;
+	size_t len;
+
 	if (*cfg->args || cfg->kernel_module < 0)
 		return 0;
-	if (hv_snprintf(cfg->args, sizeof(cfg->args), "%s",
-			module_args(&info->modules[cfg->kernel_module])) < GUEST_ARGS_SIZE)
+	p = base_name(info->modules[cfg->kernel_module].cmdline, &len);
+	for (p += len; *p && (unsigned char)*p <= ' '; p++)
+		;
+	if (hv_snprintf(cfg->args, sizeof(cfg->args), "%s", p) < GUEST_ARGS_SIZE)
 		return 0;
 	log_err("guest %s: the arguments of module %d are longer than %d characters: shorten them",
 		cfg->name, (int)cfg->kernel_module, GUEST_ARGS_SIZE - 1);
@@ -185,7 +165,11 @@ static void list_add(struct guest_list *list, const struct boot_info *info,
 		list->rejected++;
 		return;
 	}
-	config_defaults(cfg, list->nr + list->rejected);
+	*cfg = (struct guest_config){
+		.memory = 256ULL << 20, .vcpus = 1, .weight = 256, .max_grant_frames = 64,
+		.kernel_module = -1, .initrd_module = -1,
+	};
+	hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", list->nr + list->rejected);
 	errors = config_words(list, cfg, text, end);
 	errors += config_modules(cfg, info);
 	errors += config_args(cfg, info);
@@ -222,16 +206,14 @@ static void list_add_wrapped(struct guest_list *list, const struct boot_info *in
 static void list_add_file(struct guest_list *list, const struct boot_info *info,
 			  const char *text, uint64_t size)
 {
-	const char *end = text + size;
-	const char *line, *pos;
+	const char *end = text + size, *line, *pos;
 
 	for (; text < end; text++) {
 		line = text;
 		while (text < end && *text != '\n')
 			text++;
 		pos = line;
-		if (!cmdline_next(&pos, text, list->word, sizeof(list->word)) ||
-		    *list->word == '#')
+		if (!cmdline_next(&pos, text, list->word, sizeof(list->word)) || *list->word == '#')
 			continue;
 		if (!strncmp(list->word, "guest=", 6))
 			list_add_wrapped(list, info, line, text);

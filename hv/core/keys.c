@@ -110,7 +110,7 @@ static void crash_chosen(struct domain *d, void *data)
 
 static void show_help(void);
 
-static struct {
+static struct key {
 	char key;
 	const char *help;
 	void (*handler)(void);
@@ -129,22 +129,19 @@ static struct {
 
 static void show_help(void)
 {
-	for (unsigned int i = 0; i < KEYS_MAX && keys[i].key; i++)
-		console_printf("%c  %s\n", keys[i].key, keys[i].help);
+	for (const struct key *k = keys; k->key; k++)
+		console_printf("%c  %s\n", k->key, k->help);
 }
 
 void key_register(char key, const char *help, void (*handler)(void))
 {
 	unsigned int i = 0;
 
-	while (i < KEYS_MAX && keys[i].key)
+	while (keys[i].key)
 		i++;
-	ASSERT(i < KEYS_MAX);
-	if (i == KEYS_MAX)
-		return;
-	keys[i].key = key;
-	keys[i].help = help;
-	keys[i].handler = handler;
+	ASSERT(i < KEYS_MAX - 1);	/* the last is the end */
+	if (i < KEYS_MAX - 1)
+		keys[i] = (struct key){ key, help, handler, NULL };
 }
 
 void key_press(char key)
@@ -157,12 +154,10 @@ void key_press(char key)
 			domain_for_each(crash_chosen, &nr);
 		return;
 	}
-	for (unsigned int i = 0; i < KEYS_MAX && keys[i].key; i++) {
-		if (keys[i].key != key)
-			continue;
-		if (keys[i].each)
-			domain_for_each(keys[i].each, NULL);
-		else
-			keys[i].handler();
+	for (const struct key *k = keys; k->key; k++) {
+		if (k->key == key && k->each)
+			domain_for_each(k->each, NULL);
+		else if (k->key == key)
+			k->handler();
 	}
 }

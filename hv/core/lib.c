@@ -69,13 +69,6 @@ static void put_text(struct sink *out, const struct spec *sp, const char *s, int
 		put(out, ' ');
 }
 
-static void put_string(struct sink *out, const struct spec *sp, const char *s)
-{
-	if (!s)
-		s = "(null)";
-	put_text(out, sp, s, (int)strnlen(s, sp->precision < 0 ? 1u << 30 : (size_t)sp->precision));
-}
-
 static void put_number(struct sink *out, const struct spec *sp, uint64_t v, unsigned int base,
 		       bool negative)
 {
@@ -113,6 +106,7 @@ static const char *parse_spec(const char *p, struct spec *sp, va_list *ap)
 /* Prints one conversion; false when the letter is unknown. */
 static bool put_conversion(struct sink *out, const struct spec *sp, char conv, va_list *ap)
 {
+	const char *s;
 	int64_t v;
 	char c;
 
@@ -122,7 +116,10 @@ static bool put_conversion(struct sink *out, const struct spec *sp, char conv, v
 		put_text(out, sp, &c, 1);
 		return true;
 	case 's':
-		put_string(out, sp, va_arg(*ap, const char *));
+		s = va_arg(*ap, const char *);
+		s = s ? s : "(null)";
+		put_text(out, sp, s, (int)strnlen(s, sp->precision < 0 ? 1u << 30 :
+						  (size_t)sp->precision));
 		return true;
 	case 'd':
 		v = sp->wide ? va_arg(*ap, long) : va_arg(*ap, int);
@@ -152,14 +149,10 @@ int hv_vsnprintf(char *buf, size_t size, const char *fmt, va_list ap)
 		const char *start = fmt;
 		struct spec sp;
 
-		if (*fmt != '%') {
-			put(&out, *fmt++);
-			continue;
-		}
-		fmt = parse_spec(fmt + 1, &sp, &args);
-		if (*fmt && put_conversion(&out, &sp, *fmt, &args)) {
-			fmt++;
-			continue;
+		if (*fmt++ == '%') {
+			fmt = parse_spec(fmt, &sp, &args);
+			if (put_conversion(&out, &sp, *fmt, &args))
+				start = ++fmt;
 		}
 		while (start < fmt)
 			put(&out, *start++);

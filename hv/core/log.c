@@ -22,7 +22,7 @@ static char ring[LOG_RING_SIZE];
 static uint64_t head, tail;		/* stream positions: next to write, oldest kept */
 static atomic_bool busy;
 static atomic_bool panicking;
-static atomic_int console_level = LOG_INFO;
+enum log_level log_console_level = LOG_INFO;
 
 static bool ring_lock(void)
 {
@@ -71,16 +71,11 @@ void log_printf(enum log_level level, const char *fmt, ...)
 	}
 	line[len] = '\n';
 	ring_append(line, len + 1);
-	if ((int)level > atomic_load_explicit(&console_level, memory_order_relaxed))
+	if (level > log_console_level)
 		return;
 	line[len] = '\r';
 	line[len + 1] = '\n';
 	console_write_log(line, len + 2);
-}
-
-void log_set_level(enum log_level level)
-{
-	atomic_store_explicit(&console_level, (int)level, memory_order_relaxed);
 }
 
 size_t log_read(uint64_t *pos, char *buf, size_t len)

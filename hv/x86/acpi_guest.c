@@ -85,12 +85,8 @@ struct area {
 _Static_assert(sizeof(struct fadt) == 268, "FADT of revision 5");
 _Static_assert(sizeof(struct rsdp) == 36, "RSDP of revision 2");
 
-#define FADT_NO_VGA 0x0004u
-#define FADT_NO_RTC 0x0020u
-#define FADT_WBINVD (1u << 0)
-#define FADT_NO_POWER_BUTTON (1u << 4)
-#define FADT_NO_SLEEP_BUTTON (1u << 5)
-#define FADT_HW_REDUCED (1u << 20)
+#define FADT_BOOT_ARCH 0x24u	/* no VGA, no RTC */
+#define FADT_FLAGS 0x100031u	/* WBINVD works, no power or sleep button, hardware-reduced */
 
 static size_t dsdt_offset(unsigned int n)
 {
@@ -167,8 +163,8 @@ void acpi_guest_build(uint8_t *buf, gpa_t gpa, unsigned int nr_vcpus)
 	build_madt(&a->madt, nr_vcpus);
 	a->fadt.dsdt = (uint32_t)(gpa + dsdt);
 	a->fadt.x_dsdt = gpa + dsdt;
-	a->fadt.boot_arch = FADT_NO_VGA | FADT_NO_RTC;
-	a->fadt.flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_HW_REDUCED;
+	a->fadt.boot_arch = FADT_BOOT_ARCH;
+	a->fadt.flags = FADT_FLAGS;
 	finish(&a->fadt, "FACP", 5, sizeof(a->fadt));
 	a->xsdt.table[0] = gpa + offsetof(struct area, fadt);
 	a->xsdt.table[1] = gpa + offsetof(struct area, madt);

@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!free_frames) {
 		machine_new(4096, 1);
-		log_set_level(LOG_ERR);
+		log_console_level = LOG_ERR;
 		run();
 		free_frames = page_free_count();
 	}

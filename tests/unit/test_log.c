@@ -21,7 +21,7 @@ static int setup(void **state)
 {
 	(void)state;
 	test_machine_init(0, 1);
-	log_set_level(LOG_INFO);
+	log_console_level = LOG_INFO;
 	set_mark();
 	return 0;
 }
@@ -62,9 +62,9 @@ static void test_levels(void **state)
 	log_debug("only in the ring");
 	assert_string_equal(test_console_output(), "");
 	assert_non_null(strstr(ring_text(), "only in the ring"));
-	log_set_level(LOG_DEBUG);
+	log_console_level = LOG_DEBUG;
 	log_debug("debug");
-	log_set_level(LOG_ERR);
+	log_console_level = LOG_ERR;
 	log_warn("warning");
 	log_err("error");
 	assert_non_null(strstr(test_console_output(), "debug"));
@@ -121,7 +121,7 @@ static void test_ring_against_model(void **state)
 	base = mark;
 	reader = base;
 	srand(1);
-	log_set_level(LOG_ERR);
+	log_console_level = LOG_ERR;
 	while (written < sizeof(model) - 512) {
 		int len = rand() % 200;
 

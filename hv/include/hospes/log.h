@@ -12,12 +12,7 @@
 
 #include "hospes/types.h"
 
-enum log_level {
-	LOG_ERR,
-	LOG_WARN,
-	LOG_INFO,
-	LOG_DEBUG,
-};
+enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 #define LOG_RING_SIZE 65536U	/* a power of two */
 
@@ -29,8 +24,8 @@ void log_printf(enum log_level level, const char *fmt, ...) __printf(2, 3);
 #define log_info(...) log_printf(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_printf(LOG_DEBUG, __VA_ARGS__)
 
-/* Lines above this level go to the ring only. The default is LOG_INFO. */
-void log_set_level(enum log_level level);
+/* Lines above this level go to the ring only. The default is LOG_INFO; set before others run. */
+extern enum log_level log_console_level;
 
 /*
  * Copies up to @len bytes of the ring, from stream position *@pos on, and

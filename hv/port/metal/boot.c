@@ -97,7 +97,7 @@ void boot_main(uint32_t magic, uint32_t info)
 	cpu_load(&boot_cpu);
 	rc = boot_parse(&boot, magic, info, map_low, image_pa(image_start), image_pa(image_end));
 	hv_options_parse(boot.info.cmdline);
-	log_set_level((enum log_level)hv_options.loglevel);
+	log_console_level = (enum log_level)hv_options.loglevel;
 	serial_init();
 	console_show_log();	/* what there was to say before */
 	if (rc)
