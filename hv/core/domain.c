@@ -16,9 +16,7 @@
 #include "hospes/console.h"
 #include "hospes/gnttab.h"
 #include "hospes/guest_config.h"
-#include "hospes/lib.h"
 #include "hospes/log.h"
-#include "hospes/pcpu.h"
 
 #define QUIESCE_NS 50000u	/* until a CPU that was kicked has left its guest */
 #define PAGES_NS 10000000u	/* until another domain lets go of a granted page */
@@ -210,7 +208,7 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	d->privileged = c->privileged;
 	d->max_pages = c->max_pages;
 	d->nr_vcpus = c->nr_vcpus;
-	d->pause_count = 1;
+	d->paused = true;
 	d->sched.weight = SCHED_WEIGHT_DEFAULT;
 	spin_init(&d->lock, LOCK_DOMAIN);
 	timer_init(&d->reap_timer, reap, d);
@@ -225,7 +223,7 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	return 0;
 }
 
-/* --- Pausing, shutdown -------------------------------------------------- */
+/* --- Start, shutdown ---------------------------------------------------- */
 
 static void pause_all(struct domain *d, unsigned int flag)
 {
@@ -233,24 +231,11 @@ static void pause_all(struct domain *d, unsigned int flag)
 		vcpu_pause_set(d->vcpus[i], flag);
 }
 
-void domain_pause(struct domain *d)
-{
-	spin_lock(&d->lock);
-	if (d->pause_count++ == 0)
-		pause_all(d, PAUSE_DOMAIN);
-	spin_unlock(&d->lock);
-	for (unsigned int i = 0; i < d->nr_vcpus; i++)
-		sched_sleep_sync(d->vcpus[i]);
-}
-
 void domain_unpause(struct domain *d)
 {
-	spin_lock(&d->lock);
-	if (d->pause_count && --d->pause_count == 0) {
-		for (unsigned int i = 0; i < d->nr_vcpus; i++)
-			vcpu_pause_clear(d->vcpus[i], PAUSE_DOMAIN);
-	}
-	spin_unlock(&d->lock);
+	write_once(d->paused, false);
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
+		vcpu_pause_clear(d->vcpus[i], PAUSE_DOMAIN);
 }
 
 /* What becomes of a static guest that ended with @code. */
@@ -348,13 +333,8 @@ static const struct {
 	bool (*step)(struct domain *d);
 	uint32_t wait_ns;		/* before the next call; 0: there is work to do now */
 } teardown[] = {
-	{ quiesce, QUIESCE_NS },
-	{ disconnect, 0 },
-	{ evtchn_destroy_step, 0 },
-	{ unpin_infos, 0 },
-	{ gnttab_release_step, 0 },
-	{ p2m_teardown_step, 0 },
-	{ pages_gone, PAGES_NS },
+	{ quiesce, QUIESCE_NS }, { disconnect, 0 }, { evtchn_destroy_step, 0 }, { unpin_infos, 0 },
+	{ gnttab_release_step, 0 }, { p2m_teardown_step, 0 }, { pages_gone, PAGES_NS },
 };
 
 /* One piece of @d's end. True: it stays with us. */

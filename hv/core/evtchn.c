@@ -512,7 +512,7 @@ int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 
 	if (err)
 		return err;
-	if (d != v->domain && !d->pause_count)
+	if (d != v->domain && !d->paused)
 		err = -XEN_EINVAL;
 	while (!err && !close_some(d, true)) {
 		if (hypercall_preempt(v))

@@ -9,8 +9,6 @@
 #include "hospes/hypercall.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
-#include "hospes/pcpu.h"
 
 #define NR_CALLS 64u		/* powers of two, to be masks */
 #define NR_OPS 32u
@@ -104,10 +102,8 @@ static const uint8_t arg_regs[5] = { GPR_RDI, GPR_RSI, GPR_RDX, GPR_R10, GPR_R8 
 bool hypercall_exit(struct vcpu *v)
 {
 	uint64_t *gpr = v->regs.gpr;
-	struct hypercall hc = {
-		.nr = gpr[GPR_RAX],
-		.arg = { gpr[GPR_RDI], gpr[GPR_RSI], gpr[GPR_RDX], gpr[GPR_R10], gpr[GPR_R8] },
-	};
+	struct hypercall hc = { .nr = gpr[GPR_RAX], .arg = {
+		gpr[GPR_RDI], gpr[GPR_RSI], gpr[GPR_RDX], gpr[GPR_R10], gpr[GPR_R8] } };
 	int64_t rc;
 	gva_t ip;
 
@@ -175,11 +171,9 @@ int64_t hypercall_multicall(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int hypercall_page_write(struct vcpu *v, gpa_t gpa)
 {
-	struct page *pg = NULL;
+	struct page *pg = gpa & ~PAGE_MASK ? NULL : p2m_get_page(v->domain, gpa_to_gfn(gpa), true);
 	uint8_t *page, *stub;
 
-	if (!(gpa & ~PAGE_MASK))
-		pg = p2m_get_page(v->domain, gpa_to_gfn(gpa), true);
 	if (!pg)
 		return -XEN_EINVAL;
 	page = mfn_to_virt(page_to_mfn(pg));

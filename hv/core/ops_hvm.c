@@ -6,7 +6,6 @@
  */
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
 
 #define VECTOR_MIN 0x10u		/* below are exceptions */
 #define CALLBACK_TYPE 56		/* bits of HVM_PARAM_CALLBACK_IRQ */

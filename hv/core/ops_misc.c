@@ -4,7 +4,6 @@
  */
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
 
 /* One assist means something outside paravirtual guests. */
 int64_t vmassist_set(struct vcpu *v, struct hypercall *hc, void *arg)

@@ -6,8 +6,6 @@
  */
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
-#include "hospes/pcpu.h"
 
 #define POLL_PORTS_MAX 128u
 #define NSEC_PER_SEC 1000000000ULL

@@ -7,7 +7,6 @@
  */
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
 
 #define NSEC_PER_MSEC 1000000ULL
 #define PERIOD_MIN NSEC_PER_MSEC

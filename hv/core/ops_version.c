@@ -6,7 +6,6 @@
  */
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
 
 #define FEATURE(f) (1u << XENFEAT_##f)
 #define FEATURES (FEATURE(writable_page_tables) | FEATURE(auto_translated_physmap) | \

@@ -9,7 +9,6 @@
 #include "hospes/console.h"
 #include "hospes/domain.h"
 #include "hospes/guest_config.h"
-#include "hospes/lib.h"
 #include "hospes/log.h"
 
 #define POSTPONED (1u << SOFTIRQ_REAP)	/* does not keep a vCPU from running */
@@ -44,19 +43,14 @@ static void run_softirqs(struct pcpu *p)
 
 static void idle(struct pcpu *p)
 {
-	uint64_t start;
-
 	if (domain_reap_step() || page_scrub_step()) {
 		port_poll_interrupts();
 		return;
 	}
 	timer_idle(&p->timers);
 	/* What another CPU asks for from here on comes with a kick. */
-	if (atomic_load(&p->softirqs))
-		return;
-	start = port_time_ns();
-	port_idle();
-	p->idle_ns += port_time_ns() - start;
+	if (!atomic_load(&p->softirqs))
+		port_idle();
 }
 
 void pcpu_main(void)

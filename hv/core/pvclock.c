@@ -7,8 +7,6 @@
  * and a guest may read it without asking (TSC_STABLE).
  */
 #include "hospes/domain.h"
-#include "hospes/lib.h"
-#include "hospes/pcpu.h"
 
 #define NSEC_PER_SEC 1000000000ULL
 #define TIME_BODY offsetof(struct vcpu_time_info, tsc_timestamp)

@@ -19,8 +19,6 @@
 #include "hospes/sched.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
-#include "hospes/pcpu.h"
 
 #define NEVER UINT64_MAX
 #define US 1000ULL

@@ -6,11 +6,8 @@
  * clears the last one tells the scheduler, which looks at the flags again
  * under its lock; so the order in which two of them get there does not matter.
  */
-#include "hospes/abi.h"
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 #include "hospes/log.h"
-#include "hospes/pcpu.h"
 
 #define RFLAGS_RESET 0x2u
 #define CR0_RESET 0x60000010u	/* caches off, real mode */
@@ -142,9 +139,8 @@ static void reset_system(struct guest_system *s, uint8_t vector)
 {
 	for (unsigned int i = 0; i < SEG_COUNT; i++)
 		s->seg[i] = (struct guest_segment){ .attr = SEG_DATA, .limit = 0xffff };
-	s->seg[SEG_CS].attr = SEG_CODE;
-	s->seg[SEG_CS].sel = (uint16_t)(vector << 8);
-	s->seg[SEG_CS].base = (uint64_t)vector << 12;
+	s->seg[SEG_CS] = (struct guest_segment){ .sel = (uint16_t)(vector << 8), .attr = SEG_CODE,
+						 .limit = 0xffff, .base = (uint64_t)vector << 12 };
 	s->seg[SEG_LDTR].attr = SEG_SYS_LDT;
 	s->seg[SEG_TR].attr = SEG_SYS_TSS;
 	s->cr2 = s->cr3 = s->cr4 = s->efer = 0;
@@ -184,9 +180,8 @@ void vcpu_dump(struct vcpu *v)
 	log_err("d%uv%u: rip %016lx rflags %08lx", v->domain->id, v->id, v->regs.rip,
 		v->regs.rflags);
 	for (unsigned int i = 0; i < GPR_COUNT; i += 4)
-		log_err("%-3s %016lx %-3s %016lx %-3s %016lx %-3s %016lx", names[i], gpr[i],
-			names[i + 1], gpr[i + 1], names[i + 2], gpr[i + 2], names[i + 3],
-			gpr[i + 3]);
+		log_err("%-3s %016lx %-3s %016lx %-3s %016lx %-3s %016lx", names[i], gpr[i], names[i + 1],
+			gpr[i + 1], names[i + 2], gpr[i + 2], names[i + 3], gpr[i + 3]);
 	cpu->dump(v);
 }
 
@@ -195,7 +190,6 @@ void vcpu_dump(struct vcpu *v)
 int vcpu_create(struct domain *d, unsigned int id)
 {
 	struct vcpu *v = hv_alloc(sizeof(*v));
-	int rc;
 
 	if (!v)
 		return -XEN_ENOMEM;
@@ -204,25 +198,16 @@ int vcpu_create(struct domain *d, unsigned int id)
 	atomic_init(&v->pause_flags, PAUSE_DOWN | PAUSE_DOMAIN);
 	atomic_init(&v->startup, STARTUP_WAIT);
 	v->info = id < XEN_LEGACY_MAX_VCPUS ? &d->shared->vcpu_info[id] : d->dummy_info;
-	rc = cpu->vcpu_init(v);
-	if (rc)
-		goto err_alloc;
+	if (cpu->vcpu_init(v)) {
+		hv_free(v);
+		return -XEN_ENOMEM;
+	}
 	msr_vcpu_init(v);
 	vlapic_init(v);
 	vcpu_timers_init(v);
-	rc = sched_vcpu_init(v);
-	if (rc)
-		goto err_lapic;
 	pvclock_update(v);
-	d->vcpus[id] = v;
-	return 0;
-
-err_lapic:
-	timer_kill(&v->lapic.timer);
-	cpu->vcpu_destroy(v);
-err_alloc:
-	hv_free(v);
-	return rc;
+	d->vcpus[id] = v;	/* from here on destroyed with its domain */
+	return sched_vcpu_init(v);
 }
 
 void vcpu_destroy(struct vcpu *v)

@@ -5,7 +5,6 @@
  * to refuse.
  */
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 
 #define CR0_ET 0x10u
 #define RFLAGS_ONE 0x2u
@@ -22,8 +21,7 @@
 static const struct { uint16_t mask, value; } segment_rules[SEG_COUNT] = {
 	[SEG_CS] = { ATTR_P | ATTR_S | ATTR_CODE, ATTR_P | ATTR_S | ATTR_CODE },
 	[SEG_SS] = { ATTR_P | ATTR_S | ATTR_CODE | ATTR_RW, ATTR_P | ATTR_S | ATTR_RW },
-	[SEG_DS] = { ATTR_S, ATTR_S },
-	[SEG_ES] = { ATTR_S, ATTR_S },
+	[SEG_DS] = { ATTR_S, ATTR_S }, [SEG_ES] = { ATTR_S, ATTR_S },
 	[SEG_TR] = { ATTR_P | ATTR_S | 0x7, ATTR_P | 0x3 },	/* a busy TSS */
 };
 
@@ -49,40 +47,32 @@ static bool segments_ok(const struct guest_segment *seg)
 #define SEGMENT(c, name) \
 	{ .base = (c)->name##_base, .limit = (c)->name##_limit, .attr = (c)->name##_ar }
 
+/* The registers, named with e or r. */
+#define REGS(c, e) { \
+	.gpr = { (c)->e##ax, (c)->e##cx, (c)->e##dx, (c)->e##bx, \
+		 (c)->e##sp, (c)->e##bp, (c)->e##si, (c)->e##di }, \
+	.rip = (c)->e##ip, .rflags = (c)->e##flags | RFLAGS_ONE }
+#define CONTROL(c) \
+	.cr0 = (c)->cr0 | CR0_ET, .cr3 = (c)->cr3, .cr4 = (c)->cr4, .efer = (c)->efer
+
 static void from_32(const struct vcpu_hvm_x86_32 *c, struct guest_regs *r, struct guest_system *s)
 {
-	*r = (struct guest_regs){
-		.gpr = { c->eax, c->ecx, c->edx, c->ebx, c->esp, c->ebp, c->esi, c->edi },
-		.rip = c->eip,
-		.rflags = c->eflags | RFLAGS_ONE,
-	};
-	*s = (struct guest_system){
-		.cr0 = c->cr0 | CR0_ET, .cr3 = c->cr3, .cr4 = c->cr4, .efer = c->efer,
-		.seg = {
-			[SEG_CS] = SEGMENT(c, cs), [SEG_DS] = SEGMENT(c, ds),
-			[SEG_SS] = SEGMENT(c, ss), [SEG_ES] = SEGMENT(c, es),
-			[SEG_TR] = SEGMENT(c, tr),
-		},
-	};
+	*r = (struct guest_regs)REGS(c, e);
+	*s = (struct guest_system){ CONTROL(c), .seg = {
+		[SEG_CS] = SEGMENT(c, cs), [SEG_DS] = SEGMENT(c, ds), [SEG_SS] = SEGMENT(c, ss),
+		[SEG_ES] = SEGMENT(c, es), [SEG_TR] = SEGMENT(c, tr),
+	} };
 }
 
 static void from_64(const struct vcpu_hvm_x86_64 *c, struct guest_regs *r, struct guest_system *s)
 {
 	static const struct guest_segment data = { .attr = 0xc93, .limit = ~0u };
 
-	*r = (struct guest_regs){
-		.gpr = { c->rax, c->rcx, c->rdx, c->rbx, c->rsp, c->rbp, c->rsi, c->rdi },
-		.rip = c->rip,
-		.rflags = c->rflags | RFLAGS_ONE,
-	};
-	*s = (struct guest_system){
-		.cr0 = c->cr0 | CR0_ET, .cr3 = c->cr3, .cr4 = c->cr4, .efer = c->efer,
-		.seg = {
-			[SEG_CS] = { .attr = 0xa9b, .limit = ~0u },
-			[SEG_DS] = data, [SEG_SS] = data, [SEG_ES] = data,
-			[SEG_TR] = { .attr = 0x8b, .limit = 0x67 },
-		},
-	};
+	*r = (struct guest_regs)REGS(c, r);
+	*s = (struct guest_system){ CONTROL(c), .seg = {
+		[SEG_CS] = { .attr = 0xa9b, .limit = ~0u }, [SEG_DS] = data, [SEG_SS] = data,
+		[SEG_ES] = data, [SEG_TR] = { .attr = 0x8b, .limit = 0x67 },
+	} };
 }
 
 int vcpu_context_check(const struct domain *d, const struct vcpu_hvm_context *c,

@@ -263,10 +263,9 @@ static void test_pause(void **state)
 	assert_true(d->vcpus[0]->sched.running);
 	vcpu_pause_set(d->vcpus[0], PAUSE_BLOCKED);
 	settle();
-	domain_pause(d);
+	vcpu_pause_set(d->vcpus[0], PAUSE_DOMAIN);
+	sched_sleep_sync(d->vcpus[0]);
 	assert_false(d->vcpus[0]->sched.loaded);
-	domain_pause(d);
-	domain_unpause(d);
 	atomic_store(&d->vcpus[0]->nmi_pending, true);
 	vcpu_notify(d->vcpus[0]);
 	settle();
@@ -532,7 +531,6 @@ static void test_main_loop(void **state)
 	assert_true(TEST_PANICS(pcpu_main()));
 	assert_string_equal(test_panic_text, "end of the test");
 	assert_int_equal(runs, 20);
-	assert_true(pcpus[0]->idle_ns > 0);
 }
 
 int main(void)

@@ -42,22 +42,26 @@
 /* The guest virtual address in a guest handle, as a number. */
 #define guest_handle(h) ((uint64_t)(uintptr_t)(h).p)
 
+#define ABI_SIZE(none, type, size) \
+	_Static_assert(sizeof(type) == (size), "ABI size of " #type)
 #define ABI_AT(type, field, off) \
 	_Static_assert(offsetof(type, field) == (off), "ABI offset of " #type "." #field)
-#define ABI_9(t, field, off) ABI_AT(t, field, off)
-#define ABI_8(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_9(t, __VA_ARGS__))
-#define ABI_7(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_8(t, __VA_ARGS__))
-#define ABI_6(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_7(t, __VA_ARGS__))
-#define ABI_5(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_6(t, __VA_ARGS__))
-#define ABI_4(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_5(t, __VA_ARGS__))
-#define ABI_3(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_4(t, __VA_ARGS__))
-#define ABI_2(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_3(t, __VA_ARGS__))
-#define ABI_1(t, field, off, ...) ABI_AT(t, field, off) __VA_OPT__(; ABI_2(t, __VA_ARGS__))
+/* The check of each of up to nine pairs. */
+#define ABI_9(c, t, a, b) c(t, a, b)
+#define ABI_8(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_9(c, t, __VA_ARGS__))
+#define ABI_7(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_8(c, t, __VA_ARGS__))
+#define ABI_6(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_7(c, t, __VA_ARGS__))
+#define ABI_5(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_6(c, t, __VA_ARGS__))
+#define ABI_4(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_5(c, t, __VA_ARGS__))
+#define ABI_3(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_4(c, t, __VA_ARGS__))
+#define ABI_2(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_3(c, t, __VA_ARGS__))
+#define ABI_1(c, t, a, b, ...) c(t, a, b) __VA_OPT__(; ABI_2(c, t, __VA_ARGS__))
 
 /* One row per struct: size, then pairs of field and offset. */
 #define ABI(type, size, ...) \
-	_Static_assert(sizeof(type) == (size), "ABI size of " #type) \
-	__VA_OPT__(; ABI_1(type, __VA_ARGS__))
+	ABI_SIZE(, type, size) __VA_OPT__(; ABI_1(ABI_AT, type, __VA_ARGS__))
+/* Structs of which the size says enough: pairs of type and size. */
+#define ABI_SIZES(...) ABI_1(ABI_SIZE, , __VA_ARGS__)
 
 /* --- Shared pages --- */
 
@@ -88,49 +92,35 @@ ABI(struct hvm_memmap_table_entry, 24, size, 8, type, 16);
 
 ABI(struct multicall_entry, 64, result, 8, args, 16);
 
-ABI(xen_extraversion_t, 16);
-ABI(xen_compile_info_t, 144);
-ABI(xen_capabilities_info_t, 1024);
-ABI(xen_changeset_info_t, 64);
-ABI(xen_platform_parameters_t, 8);
-ABI(xen_feature_info_t, 8);
-ABI(xen_domain_handle_t, 16);
-ABI(xen_commandline_t, 1024);
-
 ABI(struct vcpu_register_vcpu_info, 16, mfn, 0, offset, 8, rsvd, 12);
-ABI(struct vcpu_register_runstate_memory_area, 8);
-ABI(struct vcpu_register_time_memory_area, 8);
-ABI(struct vcpu_set_periodic_timer, 8);
 ABI(struct vcpu_set_singleshot_timer, 16, flags, 8);
 ABI(struct vcpu_hvm_context, 128, cpu_regs, 8);
 
-ABI(struct sched_shutdown, 4);
 ABI(struct sched_poll, 24, nr_ports, 8, timeout, 16);
 ABI(struct sched_remote_shutdown, 8, reason, 4);
-ABI(struct sched_watchdog, 8);
-ABI(struct sched_pin_override, 4);
 
 ABI(struct xen_hvm_param, 16, index, 4, value, 8);
 ABI(struct xen_hvm_evtchn_upcall_vector, 8, vector, 4);
 ABI(struct xen_hvm_get_mem_type, 16, mem_type, 2, pfn, 8);
+ABI_SIZES(xen_extraversion_t, 16, xen_compile_info_t, 144, xen_capabilities_info_t, 1024,
+	xen_changeset_info_t, 64, xen_platform_parameters_t, 8, xen_feature_info_t, 8,
+	xen_domain_handle_t, 16, xen_commandline_t, 1024,
+	struct vcpu_register_runstate_memory_area, 8);
+ABI_SIZES(struct vcpu_register_time_memory_area, 8, struct vcpu_set_periodic_timer, 8,
+	struct sched_shutdown, 4, struct sched_watchdog, 8, struct sched_pin_override, 4);
 
 /* --- Event channels --- */
 
 ABI(struct evtchn_alloc_unbound, 8, remote_dom, 2, port, 4);
 ABI(struct evtchn_bind_interdomain, 12, remote_port, 4, local_port, 8);
 ABI(struct evtchn_bind_virq, 12, vcpu, 4, port, 8);
-ABI(struct evtchn_bind_pirq, 12);
 ABI(struct evtchn_bind_ipi, 8, port, 4);
-ABI(struct evtchn_close, 4);
-ABI(struct evtchn_send, 4);
 ABI(struct evtchn_status, 24, port, 4, status, 8, vcpu, 12, u, 16);
-ABI(struct evtchn_bind_vcpu, 8);
-ABI(struct evtchn_unmask, 4);
-ABI(struct evtchn_reset, 2);
 ABI(struct evtchn_init_control, 24, offset, 8, vcpu, 12, link_bits, 16);
-ABI(struct evtchn_expand_array, 8);
-ABI(struct evtchn_set_priority, 8);
 ABI(struct evtchn_fifo_control_block, 72, ready, 0, head, 8);
+ABI_SIZES(struct evtchn_bind_pirq, 12, struct evtchn_close, 4, struct evtchn_send, 4,
+	struct evtchn_bind_vcpu, 8, struct evtchn_unmask, 4, struct evtchn_reset, 2,
+	struct evtchn_expand_array, 8, struct evtchn_set_priority, 8);
 
 /* --- Memory --- */
 
@@ -144,16 +134,14 @@ ABI(struct xen_mem_acquire_resource, 32, type, 2, id, 4, nr_frames, 8, frame, 16
 /* --- Grant tables --- */
 
 ABI(struct grant_entry_v1, 8, domid, 2, frame, 4);
-ABI(union grant_entry_v2, 16);
-ABI(grant_status_t, 2);
 ABI(struct gnttab_map_grant_ref, 32, flags, 8, ref, 12, dom, 16, status, 18, handle, 20,
 	dev_bus_addr, 24);
 ABI(struct gnttab_unmap_grant_ref, 24, dev_bus_addr, 8, handle, 16, status, 20);
 ABI(struct gnttab_setup_table, 24, nr_frames, 4, status, 8, frame_list, 16);
 ABI(struct gnttab_copy, 40, dest, 16, len, 32, flags, 34, status, 36);
 ABI(struct gnttab_query_size, 16, nr_frames, 4, max_nr_frames, 8, status, 12);
-ABI(struct gnttab_set_version, 4);
 ABI(struct gnttab_get_version, 8, version, 4);
-ABI(struct gnttab_swap_grant_ref, 12);
+ABI_SIZES(union grant_entry_v2, 16, grant_status_t, 2, struct gnttab_set_version, 4,
+	struct gnttab_swap_grant_ref, 12);
 
 #endif

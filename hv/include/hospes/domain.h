@@ -9,8 +9,6 @@
 #ifndef HOSPES_DOMAIN_H
 #define HOSPES_DOMAIN_H
 
-#include <stdatomic.h>
-
 #include "hospes/abi.h"
 #include "hospes/cpu.h"
 #include "hospes/evtchn.h"
@@ -19,8 +17,6 @@
 #include "hospes/p2m.h"
 #include "hospes/pcpu.h"
 #include "hospes/policy.h"
-#include "hospes/sched.h"
-#include "hospes/timer.h"
 #include "hospes/vlapic.h"
 
 struct console_ring;
@@ -29,14 +25,12 @@ struct grant_table;
 
 #define MAX_VCPUS 128u
 #define MAX_DOMAINS 1024u
-#define HVM_NR_PARAMS_ABI 39u
-#define E820_MAX 16u
 
 /* Reasons why a vCPU does not run; runnable when no bit is set. */
 #define PAUSE_DOWN	0x01u	/* offline: not started, or VCPUOP_down */
 #define PAUSE_BLOCKED	0x02u	/* HLT or sched_op block: ends with an event */
 #define PAUSE_POLL	0x04u	/* sched_op poll */
-#define PAUSE_DOMAIN	0x08u	/* d->pause_count > 0 */
+#define PAUSE_DOMAIN	0x08u	/* the domain is being built */
 #define PAUSE_SHUTDOWN	0x10u	/* the domain has shut down */
 
 /* Where a vCPU stands between INIT and its first instruction. */
@@ -55,7 +49,6 @@ struct vcpu {
 	_Atomic uint8_t callback_vector; /* or past it, as long as one is pending; 0 = not so */
 
 	atomic_uint pause_flags;	/* PAUSE_*, any CPU */
-	unsigned int pause_count;	/* domain lock */
 	atomic_bool nmi_pending;	/* any CPU */
 	atomic_uint startup;		/* STARTUP_*, any CPU */
 
@@ -103,7 +96,7 @@ struct domain {
 	uint8_t handle[16];
 
 	struct spinlock lock;		/* covers the block below */
-	unsigned int pause_count;
+	bool paused;			/* since creation */
 	bool shut_down;
 	uint8_t shutdown_code;		/* valid when shut_down, */
 	bool shutdown_code_set;		/* or the guest said beforehand which it will be */
@@ -115,7 +108,7 @@ struct domain {
 	struct p2m p2m;
 	atomic_ulong tot_pages;		/* frames owned */
 	uint64_t max_pages;
-	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[E820_MAX];
+	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[16];
 	unsigned int nr_e820;
 
 	struct shared_info *shared;	/* owned hypervisor page */
@@ -124,7 +117,7 @@ struct domain {
 	struct grant_table *grants;	/* owned */
 
 	struct cpu_policy *policy;	/* owned; constant once running */
-	uint64_t params[HVM_NR_PARAMS_ABI];	/* domain lock */
+	uint64_t params[HVM_NR_PARAMS];	/* domain lock */
 	struct sched_params sched;
 	struct sched_budget cap;
 	bool runstate_flag;		/* vm_assist: runstate areas say when they change; atomic */
@@ -188,8 +181,7 @@ struct domain_create {
 /* A new paused domain with one reference. -XEN_ENOMEM, -XEN_EEXIST, -XEN_EINVAL. */
 int domain_create(const struct domain_create *c, struct domain **out) __must_check;
 
-/* Counted. Pausing waits until no vCPU of it runs; never for the caller's own. */
-void domain_pause(struct domain *d);
+/* Lets a domain that is built run. */
 void domain_unpause(struct domain *d);
 
 /* The guest asked for it (or triple-faulted): stop all vCPUs, record @code. */

@@ -25,7 +25,6 @@ struct pcpu {
 	struct timer_queue timers;	/* own lock inside */
 	struct sched_pcpu sched;	/* sched lock */
 	void *cpu_private;		/* cpu.h implementation's */
-	uint64_t idle_ns;		/* time spent in port_idle() */
 
 	/* TLB shoot-down: see p2m.c. */
 	_Atomic(struct vcpu *) in_guest; /* vCPU inside the guest now, or NULL */

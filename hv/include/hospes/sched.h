@@ -9,10 +9,6 @@
 #ifndef HOSPES_SCHED_H
 #define HOSPES_SCHED_H
 
-#include <stdatomic.h>
-
-#include "hospes/heap.h"
-#include "hospes/spinlock.h"
 #include "hospes/timer.h"
 
 struct vcpu;

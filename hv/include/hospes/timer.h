@@ -8,12 +8,8 @@
 #ifndef HOSPES_TIMER_H
 #define HOSPES_TIMER_H
 
-#include <stdatomic.h>
-
 #include "hospes/heap.h"
 #include "hospes/spinlock.h"
-
-struct pcpu;
 
 /* Zeroed it is a timer that can be stopped, killed and migrated, but not set. */
 struct timer {
