@@ -396,10 +396,8 @@ int64_t evtchnop_close(struct vcpu *v, struct hypercall *hc, void *arg)
 
 /* --- Hypercalls: the rest ----------------------------------------------- */
 
-static int fill_status(const struct evtchn *chn, struct evtchn_status *op)
+static int fill_status(const struct evtchn_binding *to, struct evtchn_status *op)
 {
-	const struct evtchn_binding *to = &chn->to;
-
 	if (to->state == EVTCHNSTAT_hypervisor)
 		return -XEN_EACCES;
 	op->status = to->state;
@@ -427,7 +425,7 @@ int64_t evtchnop_status(struct vcpu *v, struct hypercall *hc, void *arg)
 	err = -XEN_EINVAL;
 	chn = evtchn_lock(d, op->port);
 	if (chn) {
-		err = fill_status(chn, op);
+		err = fill_status(&chn->to, op);
 		spin_unlock(&chn->lock);
 	}
 	domain_put(d);
@@ -529,17 +527,14 @@ int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 int evtchn_domain_init(struct domain *d, uint32_t max_port)
 {
 	struct evtchn_domain *e = &d->evtchn;
-	uint32_t words;
+	uint32_t words = MIN(max_port, PORTS_FIFO - 1) / CHANNELS_PER_BUCKET + 1;
 
 	spin_init(&e->lock, LOCK_EVTCHN);
 	e->max_port = MIN(max_port, PORTS_FIFO - 1);
-	words = e->max_port / CHANNELS_PER_BUCKET + 1;
 	e->buckets = hv_alloc(words * sizeof(e->buckets[0]));
 	e->free = hv_alloc(words * sizeof(e->free[0]));
-	if (!e->buckets || !e->free) {
-		evtchn_domain_free(d);
+	if (!e->buckets || !e->free)
 		return -XEN_ENOMEM;
-	}
 	memset(e->free, 0xff, words * sizeof(e->free[0]));
 	e->free[0] &= ~1ULL;		/* no event channel is port 0 */
 	return 0;
@@ -566,6 +561,4 @@ void evtchn_domain_free(struct domain *d)
 		hv_free_pages(e->buckets[e->nr_ports / CHANNELS_PER_BUCKET - 1], PAGE_ORDER_4K);
 	hv_free(e->buckets);
 	hv_free(e->free);
-	e->buckets = NULL;
-	e->free = NULL;
 }

@@ -7,11 +7,6 @@
  */
 #include "evtchn_private.h"
 
-static uint64_t *word_of(xen_ulong_t *bits, uint32_t port)
-{
-	return (uint64_t *)&bits[port / 64];
-}
-
 static uint64_t bit_of(uint32_t port)
 {
 	return 1ULL << (port % 64);
@@ -31,10 +26,10 @@ bool evtchn_2l_raise(struct domain *d, struct evtchn *chn)
 {
 	uint64_t bit = bit_of(chn->port);
 
-	if (__atomic_fetch_or(word_of(d->shared->evtchn_pending, chn->port), bit,
-			      __ATOMIC_SEQ_CST) & bit)
+	if (__atomic_fetch_or(&d->shared->evtchn_pending[chn->port / 64], bit, __ATOMIC_SEQ_CST) &
+	    bit)
 		return false;
-	if (!(__atomic_load_n(word_of(d->shared->evtchn_mask, chn->port), __ATOMIC_SEQ_CST) & bit))
+	if (!(__atomic_load_n(&d->shared->evtchn_mask[chn->port / 64], __ATOMIC_SEQ_CST) & bit))
 		notify(d, chn);
 	return true;
 }
@@ -42,7 +37,7 @@ bool evtchn_2l_raise(struct domain *d, struct evtchn *chn)
 void evtchn_2l_unmask(struct domain *d, struct evtchn *chn)
 {
 	uint64_t bit = bit_of(chn->port);
-	uint64_t old = __atomic_fetch_and(word_of(d->shared->evtchn_mask, chn->port), ~bit,
+	uint64_t old = __atomic_fetch_and(&d->shared->evtchn_mask[chn->port / 64], ~bit,
 					  __ATOMIC_SEQ_CST);
 
 	if ((old & bit) && evtchn_2l_is_pending(d, chn))
@@ -51,13 +46,12 @@ void evtchn_2l_unmask(struct domain *d, struct evtchn *chn)
 
 void evtchn_2l_clear(struct domain *d, struct evtchn *chn)
 {
-	__atomic_fetch_and(word_of(d->shared->evtchn_pending, chn->port), ~bit_of(chn->port),
+	__atomic_fetch_and(&d->shared->evtchn_pending[chn->port / 64], ~bit_of(chn->port),
 			   __ATOMIC_SEQ_CST);
 }
 
 bool evtchn_2l_is_pending(struct domain *d, struct evtchn *chn)
 {
-	uint64_t *word = word_of(d->shared->evtchn_pending, chn->port);
-
-	return __atomic_load_n(word, __ATOMIC_SEQ_CST) & bit_of(chn->port);
+	return __atomic_load_n(&d->shared->evtchn_pending[chn->port / 64], __ATOMIC_SEQ_CST) &
+	       bit_of(chn->port);
 }

@@ -180,15 +180,13 @@ static void start(struct domain *d)
 static void place_block(struct vcpu *v, const struct guest_pin *pin, uint32_t offset)
 {
 	struct evtchn_vcpu *q = &v->evtchn;
-	bool ready;
 
 	spin_lock(&q->lock);
 	q->pin = *pin;
 	q->block = (void *)((uint8_t *)pin->va + offset);
 	*q->block = q->early_block;
-	ready = q->early_block.ready;
 	spin_unlock(&q->lock);
-	if (ready)
+	if (q->early_block.ready)	/* does not change any more */
 		evtchn_mark_upcall(v);
 }
 
@@ -198,26 +196,25 @@ int64_t evtchnop_init_control(struct vcpu *v, struct hypercall *hc, void *arg)
 	struct domain *d = v->domain;
 	struct vcpu *w = domain_vcpu(d, op->vcpu);
 	struct guest_pin pin;
-	int err = 0;
+	int err = -XEN_EINVAL;
 
 	if (d->evtchn.no_fifo)
 		return -XEN_ENOSYS;
 	if (!w)
 		return -XEN_ENOENT;
-	if (op->offset > PAGE_SIZE - sizeof(struct evtchn_fifo_control_block) || op->offset % 8)
-		return -XEN_EINVAL;
-	if (guest_pin(d, GFN(op->control_gfn), &pin))
+	if (op->offset > PAGE_SIZE - sizeof(struct evtchn_fifo_control_block) || op->offset % 8 ||
+	    guest_pin(d, GFN(op->control_gfn), &pin))
 		return -XEN_EINVAL;
 	spin_lock(&d->evtchn.lock);
-	if (w->evtchn.pin.page) {
-		err = -XEN_EINVAL;
-		guest_unpin(&pin);
-	} else {
+	if (!w->evtchn.pin.page) {
 		if (!d->evtchn.fifo)
 			start(d);
 		place_block(w, &pin, op->offset);
+		err = 0;
 	}
 	spin_unlock(&d->evtchn.lock);
+	if (err)
+		guest_unpin(&pin);
 	op->link_bits = EVTCHN_FIFO_LINK_BITS;
 	return err;
 }

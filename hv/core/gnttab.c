@@ -165,15 +165,22 @@ static inline int16_t use_page(struct domain *owner, const struct grant *g, domi
 	return GNTST_okay;
 }
 
-static int16_t acquire(struct domain *owner, grant_ref_t ref, domid_t user, bool readonly,
-		       bool whole, struct grant_use *use)
+int16_t gnttab_acquire(domid_t id, grant_ref_t ref, domid_t user, bool readonly, bool whole,
+		       struct grant_use *use)
 {
-	struct grant_table *gt = owner->grants;
 	uint16_t bits = readonly ? GTF_reading : GTF_reading | GTF_writing;
-	int16_t status = GNTST_bad_gntref;
+	struct domain *owner = domain_get_by_id(id);
+	int16_t status = GNTST_bad_domain;
 	const union grant_entry_v2 *v2;
+	struct grant_table *gt;
 	struct grant g;
 
+	if (!owner)
+		return status;
+	if (domain_is_dying(owner))
+		goto out_put;
+	gt = owner->grants;
+	status = GNTST_bad_gntref;
 	spin_lock(&gt->lock);
 	if (ref >= nr_entries(gt))
 		goto out;
@@ -193,19 +200,7 @@ static int16_t acquire(struct domain *owner, grant_ref_t ref, domid_t user, bool
 	}
 out:
 	spin_unlock(&gt->lock);
-	return status;
-}
-
-int16_t gnttab_acquire(domid_t id, grant_ref_t ref, domid_t user, bool readonly, bool whole,
-		       struct grant_use *use)
-{
-	struct domain *owner = domain_get_by_id(id);
-	int16_t status = GNTST_bad_domain;
-
-	if (!owner)
-		return GNTST_bad_domain;
-	if (!domain_is_dying(owner))
-		status = acquire(owner, ref, user, readonly, whole, use);
+out_put:
 	if (status != GNTST_okay)
 		domain_put(owner);
 	return status;
@@ -232,34 +227,6 @@ void gnttab_release(struct domain *owner, grant_ref_t ref, bool readonly)
 }
 
 /* --- Hypercalls --------------------------------------------------------- */
-
-int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, const struct gnttab_batch *batch)
-{
-	uint8_t elems[BATCH_BYTES] __aligned(8);
-	uint32_t count = (uint32_t)hc->arg[2];
-
-	if (count >> 31)
-		return -XEN_EINVAL;
-	while (count) {
-		uint32_t n = MIN(count, (uint32_t)(BATCH_BYTES / batch->size));
-		size_t bytes = n * batch->size;
-
-		if (copy_from_guest(v, elems, hc->arg[1], bytes))
-			return -XEN_EFAULT;
-		for (uint8_t *elem = elems; elem < elems + bytes; elem += batch->size)
-			*(int16_t *)(void *)(elem + batch->status) = batch->one(v->domain, elem);
-		if (batch->finish)
-			batch->finish(v->domain, elems, n);
-		if (copy_to_guest(v, hc->arg[1], elems, bytes))
-			return -XEN_EFAULT;
-		hc->arg[1] += bytes;
-		count -= n;
-		hc->arg[2] = count;
-		if (count && hypercall_preempt(v))
-			return HC_CONTINUE;
-	}
-	return 0;
-}
 
 /* The domain an operation on one table is about, with a reference. GNTST_*. */
 static int16_t find_target(struct vcpu *v, domid_t id, struct domain **out)
@@ -414,14 +381,48 @@ out:
 	return status;
 }
 
-int64_t gnttabop_swap(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	static const struct gnttab_batch batch = {
-		sizeof(struct gnttab_swap_grant_ref),
-		offsetof(struct gnttab_swap_grant_ref, status), swap_one, NULL,
-	};
+/* By operation: size of an element, where its status is in it, what is done. */
+#define BATCH(type, one, finish) { sizeof(struct type), offsetof(struct type, status), one, finish }
+static const struct batch {
+	size_t size, status;
+	gnttab_one_fn *one;
+	void (*finish)(struct domain *d, const void *elems, unsigned int n);	/* or NULL */
+} batches[] = {
+	[GNTTABOP_map_grant_ref] = BATCH(gnttab_map_grant_ref, gnttab_map_one, NULL),
+	[GNTTABOP_unmap_grant_ref] =
+		BATCH(gnttab_unmap_grant_ref, gnttab_unmap_one, gnttab_unmap_finish),
+	[GNTTABOP_copy] = BATCH(gnttab_copy, gnttab_copy_one, NULL),
+	[GNTTABOP_swap_grant_ref] = BATCH(gnttab_swap_grant_ref, swap_one, NULL),
+};
 
-	return gnttab_for_each(v, hc, &batch);
+/* Some elements at a time, copied in before and out after. */
+int64_t gnttabop_batch(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	const struct batch *batch = &batches[hc->op];
+	uint8_t elems[BATCH_BYTES] __aligned(8);
+	uint32_t count = (uint32_t)hc->arg[2];
+
+	if (count >> 31)
+		return -XEN_EINVAL;
+	while (count) {
+		uint32_t n = MIN(count, (uint32_t)(BATCH_BYTES / batch->size));
+		size_t bytes = n * batch->size;
+
+		if (copy_from_guest(v, elems, hc->arg[1], bytes))
+			return -XEN_EFAULT;
+		for (uint8_t *elem = elems; elem < elems + bytes; elem += batch->size)
+			*(int16_t *)(void *)(elem + batch->status) = batch->one(v->domain, elem);
+		if (batch->finish)
+			batch->finish(v->domain, elems, n);
+		if (copy_to_guest(v, hc->arg[1], elems, bytes))
+			return -XEN_EFAULT;
+		hc->arg[1] += bytes;
+		count -= n;
+		hc->arg[2] = count;
+		if (count && hypercall_preempt(v))
+			return HC_CONTINUE;
+	}
+	return 0;
 }
 
 /* --- Life --------------------------------------------------------------- */
@@ -443,10 +444,7 @@ int gnttab_init(struct domain *d, unsigned int max_frames, unsigned int max_mapt
 	gt->max_mappings = max_maptrack_frames * MAPPINGS_PER_PAGE;
 	gt->maptrack = hv_alloc(MAX(1u, max_maptrack_frames) * sizeof(gt->maptrack[0]));
 	d->grants = gt;
-	if (gt->maptrack && !grow(gt, 1))
-		return 0;
-	gnttab_destroy(d);
-	return -XEN_ENOMEM;
+	return gt->maptrack ? grow(gt, 1) : -XEN_ENOMEM;
 }
 
 void gnttab_destroy(struct domain *d)

@@ -38,7 +38,7 @@ static int16_t open_side(struct domain *d, const struct gnttab_copy_ptr *p, uint
 	return status;
 }
 
-static int16_t copy_one(struct domain *d, void *elem)
+int16_t gnttab_copy_one(struct domain *d, void *elem)
 {
 	const struct gnttab_copy *op = elem;
 	struct grant_use src, dst;
@@ -61,13 +61,4 @@ static int16_t copy_one(struct domain *d, void *elem)
 	}
 	close_side(&src, &op->source, false);
 	return status;
-}
-
-int64_t gnttabop_copy(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	static const struct gnttab_batch batch = {
-		sizeof(struct gnttab_copy), offsetof(struct gnttab_copy, status), copy_one, NULL,
-	};
-
-	return gnttab_for_each(v, hc, &batch);
 }

@@ -78,7 +78,7 @@ out:
 	return status;
 }
 
-static int16_t map_one(struct domain *d, void *elem)
+int16_t gnttab_map_one(struct domain *d, void *elem)
 {
 	struct gnttab_map_grant_ref *op = elem;
 	bool readonly = op->flags & GNTMAP_readonly;
@@ -101,16 +101,6 @@ static int16_t map_one(struct domain *d, void *elem)
 	return status;
 }
 
-int64_t gnttabop_map(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	static const struct gnttab_batch batch = {
-		sizeof(struct gnttab_map_grant_ref),
-		offsetof(struct gnttab_map_grant_ref, status), map_one, NULL,
-	};
-
-	return gnttab_for_each(v, hc, &batch);
-}
-
 /* --- Unmap -------------------------------------------------------------- */
 
 /* Nobody can reach the frame through this mapping any more. */
@@ -120,12 +110,13 @@ static void drop_mapping(struct domain *d, uint32_t handle)
 
 	gnttab_release(m->owner, m->ref, m->readonly);
 	write_lock(&d->p2m.lock);
+	m->used = false;
 	push_free(d->grants, handle);
 	write_unlock(&d->p2m.lock);
 }
 
 /* The frame may be used until the next p2m_flush(), and stays as long. */
-static int16_t unmap_one(struct domain *d, void *elem)
+int16_t gnttab_unmap_one(struct domain *d, void *elem)
 {
 	const struct gnttab_unmap_grant_ref *op = elem;
 	struct grant_table *gt = d->grants;
@@ -157,7 +148,7 @@ out:
 	return status;
 }
 
-static void unmap_finish(struct domain *d, const void *elems, unsigned int n)
+void gnttab_unmap_finish(struct domain *d, const void *elems, unsigned int n)
 {
 	const struct gnttab_unmap_grant_ref *op = elems;
 
@@ -168,16 +159,6 @@ static void unmap_finish(struct domain *d, const void *elems, unsigned int n)
 	}
 }
 
-int64_t gnttabop_unmap(struct vcpu *v, struct hypercall *hc, void *arg)
-{
-	static const struct gnttab_batch batch = {
-		sizeof(struct gnttab_unmap_grant_ref),
-		offsetof(struct gnttab_unmap_grant_ref, status), unmap_one, unmap_finish,
-	};
-
-	return gnttab_for_each(v, hc, &batch);
-}
-
 /* No vCPU of it runs any more, and the whole p2m goes next: its entries can stay. */
 bool gnttab_release_step(struct domain *d)
 {
@@ -185,12 +166,8 @@ bool gnttab_release_step(struct domain *d)
 	uint32_t end = MIN(gt->released + RELEASE_STEP, gt->nr_mappings);
 
 	for (; gt->released < end; gt->released++) {
-		struct grant_mapping *m = mapping_of(gt, gt->released);
-
-		if (m->used) {
-			m->used = false;
+		if (mapping_of(gt, gt->released)->used)
 			drop_mapping(d, gt->released);
-		}
 	}
 	return end == gt->nr_mappings;
 }

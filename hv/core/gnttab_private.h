@@ -71,15 +71,12 @@ int16_t gnttab_acquire(domid_t owner, grant_ref_t ref, domid_t user, bool readon
 		       struct grant_use *use);
 void gnttab_release(struct domain *owner, grant_ref_t ref, bool readonly);
 
-/* An operation over an array of the guest's. */
-struct gnttab_batch {
-	size_t size, status;		/* of an element, and where its status is in it */
-	int16_t (*one)(struct domain *d, void *elem);	/* GNTST_* */
-	/* May be NULL. What is left to do for some elements at once. */
-	void (*finish)(struct domain *d, const void *elems, unsigned int n);
-};
-
-/* Some elements at a time, copied in before and out after. */
-int64_t gnttab_for_each(struct vcpu *v, struct hypercall *hc, const struct gnttab_batch *batch);
+/*
+ * What the operations over an array of the guest's do for one element: GNTST_*,
+ * and unmapping for @n elements at once when all that is done.
+ */
+typedef int16_t gnttab_one_fn(struct domain *d, void *elem);
+gnttab_one_fn gnttab_map_one, gnttab_unmap_one, gnttab_copy_one;
+void gnttab_unmap_finish(struct domain *d, const void *elems, unsigned int n);
 
 #endif

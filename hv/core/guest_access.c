@@ -16,7 +16,6 @@
 #include "hospes/domain.h"
 #include "hospes/lib.h"
 
-
 #define PTE_P	0x001ULL
 #define PTE_W	0x002ULL
 #define PTE_U	0x004ULL
@@ -26,10 +25,8 @@
 #define PTE_NX	(1ULL << 63)
 #define PTE_ADDR 0x000ffffffffff000ULL
 
-#define PF_P	0x01u
-#define PF_W	0x02u
-#define PF_U	0x04u
-#define PF_RSVD	0x08u
+/* Bits of a page fault's error code. */
+enum { PF_P = 0x01, PF_W = 0x02, PF_U = 0x04, PF_RSVD = 0x08 };
 
 /* Not a right to ask for: the CPU did all this already. Its memos are apart from others. */
 #define WALK_DONE (GUEST_MEMOS / 2)

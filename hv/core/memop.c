@@ -21,29 +21,25 @@ typedef int piece_fn(struct vcpu *v, const struct hypercall *hc, struct domain *
 
 /*
  * Does @count pieces of an operation on domain @id, less those done before.
- * 0, an error, or HC_CONTINUE; *done: so many are done by now.
+ * 0, an error, or HC_CONTINUE. The progress in the command says how many are done.
  */
 static int64_t for_each(struct vcpu *v, struct hypercall *hc, domid_t id, piece_fn *fn,
-			const void *arg, uint64_t count, uint64_t *done)
+			const void *arg, uint64_t count)
 {
-	uint64_t first = hc->arg[0] >> PROGRESS_SHIFT;
+	uint64_t first = hc->arg[0] >> PROGRESS_SHIFT, done;
 	struct domain *d;
 	int64_t rc;
 
-	*done = first;
 	rc = domain_find_target(v, id, &d);
 	if (rc)
 		return rc;
-	for (; *done < count; ++*done) {
-		if (*done > first && hypercall_preempt(v)) {
-			hc->arg[0] = hc->op | *done << PROGRESS_SHIFT;
+	for (done = first; !rc && done < count; done += !rc) {
+		if (done > first && hypercall_preempt(v))
 			rc = HC_CONTINUE;
-			break;
-		}
-		rc = fn(v, hc, d, arg, *done);
-		if (rc)
-			break;
+		else
+			rc = fn(v, hc, d, arg, done);
 	}
+	hc->arg[0] = hc->op | done << PROGRESS_SHIFT;
 	domain_put(d);
 	return rc;
 }
@@ -70,13 +66,12 @@ int64_t memop_reservation(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	unsigned int max_order = v->domain->privileged ? PAGE_ORDER_1G : PAGE_ORDER_2M;
 	const struct xen_memory_reservation *r = arg;
-	uint64_t done = hc->arg[0] >> PROGRESS_SHIFT;
 
 	if (r->nr_extents < MAX_EXTENTS && r->extent_order <= max_order &&
 	    !(r->mem_flags & XENMEMF_populate_on_demand) &&
-	    for_each(v, hc, r->domid, extent_one, r, r->nr_extents, &done) == HC_CONTINUE)
+	    for_each(v, hc, r->domid, extent_one, r, r->nr_extents) == HC_CONTINUE)
 		return HC_CONTINUE;
-	return (int64_t)done;
+	return (int64_t)(hc->arg[0] >> PROGRESS_SHIFT);
 }
 
 /* --- Queries ------------------------------------------------------------ */
@@ -170,18 +165,13 @@ static int map_one(struct domain *d, unsigned int space, uint64_t idx, gfn_t gfn
 
 	if (gfn.v >= P2M_MAX_GFN)
 		return rc;
-	switch (space) {
-	case XENMAPSPACE_shared_info:
-		return idx ? rc : replace(d, gfn, P2M_SHARED, mfn, INVALID_GFN);
-	case XENMAPSPACE_grant_table:
-		rc = gnttab_get_frame(d, idx, &mfn);
-		return rc ? rc : replace(d, gfn, P2M_SHARED, mfn, INVALID_GFN);
-	case XENMAPSPACE_gmfn:
-	case XENMAPSPACE_gmfn_range:
+	if (space == XENMAPSPACE_gmfn || space == XENMAPSPACE_gmfn_range)
 		return replace(d, gfn, P2M_RAM, INVALID_MFN, GFN(idx));
-	default:
-		return rc;
-	}
+	if (space == XENMAPSPACE_grant_table)
+		rc = gnttab_get_frame(d, idx, &mfn);
+	else if (space == XENMAPSPACE_shared_info && !idx)
+		rc = 0;
+	return rc ? rc : replace(d, gfn, P2M_SHARED, mfn, INVALID_GFN);
 }
 
 static int add_one(struct vcpu *v, const struct hypercall *hc, struct domain *d, const void *arg,
@@ -197,9 +187,9 @@ static int add_one(struct vcpu *v, const struct hypercall *hc, struct domain *d,
 int64_t memop_add_to_physmap(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct xen_add_to_physmap *a = arg;
-	uint64_t count = a->space == XENMAPSPACE_gmfn_range ? a->size : 1, done;
+	uint64_t count = a->space == XENMAPSPACE_gmfn_range ? a->size : 1;
 
-	return for_each(v, hc, a->domid, add_one, a, count, &done);
+	return for_each(v, hc, a->domid, add_one, a, count);
 }
 
 /* A page of @from, by privilege. */
@@ -248,13 +238,12 @@ int64_t memop_add_to_physmap_batch(struct vcpu *v, struct hypercall *hc, void *a
 	const struct xen_add_to_physmap_batch *b = arg;
 	bool mmio = b->space == XENMAPSPACE_dev_mmio;
 	int64_t rc, refuse = 0;
-	uint64_t done;
 
 	if (b->space == XENMAPSPACE_gmfn_range || (mmio && b->u.res0))
 		refuse = -XEN_EOPNOTSUPP;
 	else if (mmio)
 		refuse = -XEN_EACCES;
-	rc = for_each(v, hc, b->domid, batch_one, b, refuse ? 0 : b->size, &done);
+	rc = for_each(v, hc, b->domid, batch_one, b, refuse ? 0 : b->size);
 	return rc ? rc : refuse;
 }
 

@@ -33,17 +33,15 @@ static const uint64_t type_flags[P2M_TYPE_COUNT] = {
 	[P2M_MMIO] = E_OWN | P2M_E_W | P2M_E_UC,
 };
 
+/* Entries of these types hold a reference to their frame. */
+#define REFERRING (1u << P2M_RAM | 1u << P2M_RAM_RO | 1u << P2M_FOREIGN)
+
 /* Entries of these types go away one by one: merging them would not last. */
 #define MERGEABLE (1u << P2M_RAM | 1u << P2M_RAM_RO | 1u << P2M_MMIO)
 
 static enum p2m_type e_type(uint64_t e)
 {
 	return (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7);
-}
-
-static uint64_t *table_of(uint64_t *slot)
-{
-	return (uint64_t *)((uintptr_t)slot & PAGE_MASK);
 }
 
 static struct page *page_of(const uint64_t *slot)
@@ -86,8 +84,6 @@ static void table_free(struct p2m *p, uint64_t *table, bool empty)
 /* Fills the new @table of @level with what the entry above maps by itself. */
 static void table_fill(uint64_t *table, unsigned int level, uint64_t above)
 {
-	if (!above)
-		return;
 	if (!level)
 		above &= ~P2M_E_BIG;
 	for (unsigned int i = 0; i < ENTRIES; i++, above += PAGE_SIZE << 9 * level)
@@ -121,7 +117,8 @@ static uint64_t big_entry(const uint64_t *table, unsigned int level)
 static void tidy(struct domain *d, uint64_t **path, unsigned int level)
 {
 	for (; level < TOP_LEVEL; level++) {
-		uint64_t *table = table_of(path[level]), big = big_entry(table, level);
+		uint64_t *table = (uint64_t *)((uintptr_t)path[level] & PAGE_MASK);
+		uint64_t big = big_entry(table, level);
 
 		if (!big && page_of(table)->p2m_used)
 			return;
@@ -158,7 +155,8 @@ static int descend(struct domain *d, gfn_t gfn, unsigned int level, bool make, u
 			tidy(d, path, l);
 			return -XEN_ENOMEM;
 		}
-		table_fill(table, l - 1, *slot);
+		if (*slot)
+			table_fill(table, l - 1, *slot);
 		set_entry(slot, mfn_to_paddr(virt_to_mfn(table)) | E_TABLE);
 	}
 }
@@ -269,20 +267,14 @@ void p2m_destroy(struct domain *d)
 		return;
 	while (!p2m_teardown_step(d))
 		;
-	hv_free_pages(p->root, 0);
-	if (p->spare)
-		hv_free_pages(p->spare, 0);
+	hv_free(p->root);
+	hv_free(p->spare);
 	p->root = p->spare = NULL;
-}
-
-static bool holds_reference(enum p2m_type type)
-{
-	return type == P2M_RAM || type == P2M_RAM_RO || type == P2M_FOREIGN;
 }
 
 void p2m_put_entry(struct p2m_entry e)
 {
-	if (holds_reference(e.type))
+	if (REFERRING >> e.type & 1)
 		page_put(&frame_table[e.mfn.v]);
 }
 
@@ -299,7 +291,7 @@ static void teardown_entry(struct domain *d)
 	/* Exactly one entry: needs no memory. */
 	if (p2m_set(d, gfn, e.order, INVALID_MFN, P2M_HOLE))
 		panic("p2m: teardown of a whole entry failed");
-	if (holds_reference(e.type)) {
+	if (REFERRING >> e.type & 1) {
 		p->teardown_mfn = e.mfn;
 		p->teardown_left = 1ULL << e.order;
 	}

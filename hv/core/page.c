@@ -231,22 +231,19 @@ void hv_free_pages(void *va, unsigned int order)
 int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
 {
 	unsigned long count = 1UL << order;
-	struct page *pg;
+	struct page *pg = NULL;
 	int rc = -XEN_E2BIG;
 
 	/* Reserve first: two CPUs must not both see room for the last frame. */
-	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count >
-	    d->max_pages)
-		goto err_reserved;
-	rc = -XEN_ENOMEM;
-	pg = alloc_frames(order, d->slot + 1);
-	if (!pg)
-		goto err_reserved;
-	*mfn = page_to_mfn(pg);
-	return 0;
-
-err_reserved:
-	atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
+	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count <=
+	    d->max_pages) {
+		pg = alloc_frames(order, d->slot + 1);
+		rc = pg ? 0 : -XEN_ENOMEM;
+	}
+	if (pg)
+		*mfn = page_to_mfn(pg);
+	else
+		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
 	return rc;
 }
 

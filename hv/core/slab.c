@@ -86,7 +86,6 @@ void *hv_alloc(size_t size)
 void hv_free(void *p)
 {
 	struct page *pg;
-	uint8_t *va;
 	bool empty;
 
 	if (!p)
@@ -96,13 +95,12 @@ void hv_free(void *p)
 		hv_free_pages(p, pg->order);
 		return;
 	}
-	va = mfn_to_virt(page_to_mfn(pg));
 	ASSERT(pg->slab_used && ((uintptr_t)p & ((1u << pg->order) - 1)) == 0);
 	spin_lock(&lock);
 	if (pg->slab_first == NO_OBJECT)
 		page_list_add(&partial[pg->order], pg, true);
 	*(uint8_t *)p = pg->slab_first;
-	pg->slab_first = (uint8_t)(((uint8_t *)p - va) >> pg->order);
+	pg->slab_first = (uint8_t)(((uintptr_t)p & ~PAGE_MASK) >> pg->order);
 	empty = --pg->slab_used == 0;
 	if (empty)
 		page_list_del(&partial[pg->order], pg);
@@ -110,6 +108,6 @@ void hv_free(void *p)
 	if (empty) {
 		pg->flags &= (uint8_t)~PAGE_SLAB;
 		pg->order = 0;
-		hv_free_pages(va, 0);
+		hv_free_pages(mfn_to_virt(page_to_mfn(pg)), 0);
 	}
 }

@@ -4,6 +4,7 @@
  * call with its element, or a write of the domain to its own table.
  */
 #include "../unit/fake_core.h"
+#include "../unit/gnttab_calls.h"
 #include "../../hv/core/gnttab_private.h"
 
 #define RECORD 48u

@@ -662,6 +662,7 @@ static void test_allocations_fail(void **state)
 	for (n = 1; n <= 2; n++) {
 		page_fail_after = n;
 		assert_int_equal(evtchn_domain_init(d2, 1023), -XEN_ENOMEM);
+		evtchn_domain_free(d2);
 	}
 	assert_int_equal(evtchn_domain_init(d2, 1023), 0);
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "fake_core.h"
+#include "gnttab_calls.h"
 #include "../../hv/core/gnttab_private.h"
 
 #define RAM_GFN 8u		/* RAM of each domain from here */
@@ -437,6 +438,7 @@ static void test_allocations_fail(void **state)
 	for (n = 1; n <= 5; n++) {
 		page_fail_after = n;
 		assert_int_equal(gnttab_init(d3, 8, 8, 2), -XEN_ENOMEM);
+		gnttab_destroy(d3);
 	}
 	assert_int_equal(gnttab_init(d3, 9, 8, 2), 0);
 	for (n = 2; n > 0; n--) {	/* the second round finds one of the two there */

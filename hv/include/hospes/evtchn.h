@@ -52,7 +52,7 @@ struct evtchn_vcpu {
 	struct evtchn_fifo_control_block early_block;	/* until the guest gives one */
 };
 
-/* @max_port: highest usable port. -XEN_ENOMEM. */
+/* @max_port: highest usable port. -XEN_ENOMEM: still to be freed, as below. */
 int evtchn_domain_init(struct domain *d, uint32_t max_port) __must_check;
 /*
  * Closes some ports of a dying domain that runs no more. True when all is

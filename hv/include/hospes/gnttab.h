@@ -15,7 +15,7 @@ struct grant_table;
 
 #define GNTTAB_MAPTRACK_DEFAULT 1024u
 
-/* -XEN_ENOMEM. One shared frame exists from the start. */
+/* One shared frame exists from the start. -XEN_ENOMEM: still to be destroyed. */
 int gnttab_init(struct domain *d, unsigned int max_frames, unsigned int max_maptrack_frames,
 		unsigned int max_version) __must_check;
 
