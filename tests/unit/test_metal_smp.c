@@ -23,6 +23,7 @@
 struct acpi_info acpi;
 uint8_t boot_stack[BOOT_STACK_SIZE];
 uint64_t boot_pml4[512];
+__typeof__(idt) idt;
 __asm__(".data; .globl trampoline, trampoline_end\n"
 	"trampoline: .asciz \"in real mode\"; trampoline_end: .text");
 
@@ -30,10 +31,6 @@ static struct { unsigned int inits, startups; bool dead; } sent[400];
 static unsigned int mapped;
 static pthread_t threads[MAX_PCPUS];
 static unsigned int nr_threads;
-
-void idt_load(void)
-{
-}
 
 void machine_check_init(void)
 {

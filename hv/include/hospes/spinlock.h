@@ -38,12 +38,14 @@ struct spinlock {
 
 #define SPINLOCK(lvl) { .level = (lvl) }
 
-#ifdef HOSPES_DEBUG
+#ifdef HOSPES_DEBUG			/* implemented by the fake machine of the tests */
 void lock_check_acquire(unsigned int level, bool equal_ok);
 void lock_check_release(unsigned int level);
 void lock_check_none(void);	/* panics when this CPU holds any */
 void lock_check_reset(void);	/* forgets what it holds: after a panic in a test */
+#define ASSERT(c) ((c) ? (void)0 : port_panic("assertion '%s' at %s:%d", #c, __FILE__, __LINE__))
 #else
+#define ASSERT(c) ((void)sizeof(!(c)))
 static inline void lock_check_acquire(unsigned int level, bool equal_ok) {}
 static inline void lock_check_release(unsigned int level) {}
 #endif
@@ -91,14 +93,32 @@ static inline void spin_unlock(struct spinlock *l)
 }
 
 /* Two locks of one level, in address order; a may equal b. */
-void spin_lock_pair(struct spinlock *a, struct spinlock *b);
-void spin_unlock_pair(struct spinlock *a, struct spinlock *b);
+static inline void spin_lock_pair(struct spinlock *a, struct spinlock *b)
+{
+	struct spinlock *first = (uintptr_t)a < (uintptr_t)b ? a : b;
+	struct spinlock *second = first == a ? b : a;
+
+	spin_lock(first);
+	if (first == second)
+		return;
+	lock_check_acquire(second->level, true);
+	spin_lock_raw(second);
+}
+
+static inline void spin_unlock_pair(struct spinlock *a, struct spinlock *b)
+{
+	spin_unlock(a);
+	if (a != b)
+		spin_unlock(b);
+}
 
 static inline bool spin_is_locked(const struct spinlock *l)
 {
 	return atomic_load_explicit(&l->next, memory_order_relaxed) !=
 	       atomic_load_explicit(&l->owner, memory_order_relaxed);
 }
+
+#define assert_locked(l) ASSERT(spin_is_locked(l))
 
 /*
  * Many readers or one writer. A waiting writer keeps new readers out, so a
@@ -151,13 +171,5 @@ static inline void write_unlock(struct rwlock *l)
 	atomic_fetch_and_explicit(&l->state, ~RW_WRITER, memory_order_release);
 	spin_unlock(&l->writers);
 }
-
-#define assert_locked(l) ASSERT(spin_is_locked(l))
-
-#ifdef HOSPES_DEBUG
-#define ASSERT(c) ((c) ? (void)0 : port_panic("assertion '%s' at %s:%d", #c, __FILE__, __LINE__))
-#else
-#define ASSERT(c) ((void)sizeof(!(c)))
-#endif
 
 #endif

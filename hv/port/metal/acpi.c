@@ -77,10 +77,9 @@ static bool find_rsdp(struct table *r, phys_map_fn map)
 	paddr_t ebda = 0;
 
 	/* The extended BIOS data area, where there is one, and the BIOS. */
-	if (phys_read(map, 0x40e, &ebda, 2) && ebda &&
-	    scan_rsdp(r, ebda << 4, (ebda << 4) + 1024, map))
-		return true;
-	return scan_rsdp(r, 0xe0000, 0x100000, map);
+	return (phys_read(map, 0x40e, &ebda, 2) && ebda &&
+		scan_rsdp(r, ebda << 4, (ebda << 4) + 1024, map)) ||
+	       scan_rsdp(r, 0xe0000, 0x100000, map);
 }
 
 /* --- MADT ---------------------------------------------------------------- */
@@ -221,16 +220,16 @@ static void parse_root(struct acpi_info *a, const struct table *root, unsigned i
 int acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map)
 {
 	struct table root, r;
+	bool found;
 	int rc = 0;
 
 	memset(a, 0, sizeof(*a));
 	for (unsigned int i = 0; i < ARRAY_SIZE(a->isa_irq); i++)
 		a->isa_irq[i].gsi = i;
-	if (!(rsdp && read_rsdp(&r, rsdp, map)) && !find_rsdp(&r, map))
-		rc = -XEN_ENODEV;
-	else if (open_table(&root, field(&r, 24, 8), map))
+	found = (rsdp && read_rsdp(&r, rsdp, map)) || find_rsdp(&r, map);
+	if (found && open_table(&root, field(&r, 24, 8), map))
 		parse_root(a, &root, 8);
-	else if (open_table(&root, field(&r, 16, 4), map))
+	else if (found && open_table(&root, field(&r, 16, 4), map))
 		parse_root(a, &root, 4);
 	else
 		rc = -XEN_ENODEV;

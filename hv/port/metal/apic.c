@@ -21,7 +21,7 @@
 #define LEGACY_PIC_1 0x21
 #define LEGACY_PIC_2 0xa1
 
-static volatile uint8_t *lapic;		/* NULL in x2APIC mode */
+static volatile uint32_t *lapic;		/* NULL in x2APIC mode */
 
 static struct ioapic {
 	volatile uint32_t *window;	/* [0] selects a register, [4] is its value */
@@ -30,24 +30,21 @@ static struct ioapic {
 
 uint32_t lapic_read(unsigned int reg)
 {
-	if (!lapic)
-		return (uint32_t)insn_rdmsr(MSR_X2APIC + (reg >> 4));
-	return *(volatile uint32_t *)(lapic + reg);
+	return lapic ? lapic[reg / 4] : (uint32_t)insn_rdmsr(MSR_X2APIC + reg / 16);
 }
 
 void lapic_write(unsigned int reg, uint32_t v)
 {
 	if (!lapic)
-		insn_wrmsr(MSR_X2APIC + (reg >> 4), v);
+		insn_wrmsr(MSR_X2APIC + reg / 16, v);
 	else
-		*(volatile uint32_t *)(lapic + reg) = v;
+		lapic[reg / 4] = v;
 }
-
 
 void lapic_send(uint32_t apic_id, uint32_t icr)
 {
 	if (!lapic) {
-		insn_wrmsr(MSR_X2APIC + (LAPIC_ICR >> 4), (uint64_t)apic_id << 32 | icr);
+		insn_wrmsr(MSR_X2APIC + LAPIC_ICR / 16, (uint64_t)apic_id << 32 | icr);
 		return;
 	}
 	if (apic_id >= 0xff)		/* it would go to another CPU, or to all */

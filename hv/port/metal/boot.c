@@ -13,7 +13,6 @@
 
 #define LOW_MEMORY (1ULL << 20)
 #define LOW_MEMORY_SAFE (512ULL << 10)	/* above that some firmware keeps things */
-#define BOOT_MAPPED (4ULL << 30)
 
 struct boot_data boot;
 struct acpi_info acpi;
@@ -84,7 +83,7 @@ static void __noreturn start_core(void)
 
 void boot_main(uint32_t magic, uint32_t info)
 {
-	uint64_t start = rdtsc();
+	uint64_t start = port_tsc();
 	void *stack;
 	int rc;
 
@@ -113,7 +112,9 @@ void boot_main(uint32_t magic, uint32_t info)
 	serial_enable_irq();
 	smp_start(trampoline_page);
 	paging_audit();
-	run_on_stack(stack, start_core);
+	__asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; push %%rbp; jmp %P1"
+			 : : "r"(stack), "i"(start_core) : "memory");
+	__builtin_unreachable();
 }
 
 /* --- port.h --- */

@@ -255,14 +255,6 @@ static const struct protocol {
 	{ XEN_HVM_START_MAGIC_VALUE, pvh_parse, "PVH" },
 };
 
-/* A module outside of RAM, or over the image, would be read or freed at our peril. */
-static bool module_is_good(const struct boot_data *b, const struct boot_module *m, paddr_t image,
-			   paddr_t image_end)
-{
-	return m->size && ranges_contain(&b->ram, m->start, m->size) &&
-	       (m->start >= image_end || m->start + m->size <= image);
-}
-
 int boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, phys_map_fn map, paddr_t image,
 	       paddr_t image_end)
 {
@@ -284,11 +276,15 @@ int boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, phys_map_fn ma
 		b->text_used = 0;
 		rc = p->parse(b, info);
 	}
+	/* A module outside of RAM, or over the image, would be read or freed at our peril. */
 	nr = b->info.nr_modules;
 	b->info.nr_modules = 0;
 	for (unsigned int i = 0; i < nr; i++) {
-		if (module_is_good(b, &b->info.modules[i], image, image_end))
-			b->info.modules[b->info.nr_modules++] = b->info.modules[i];
+		const struct boot_module *m = &b->info.modules[i];
+
+		if (m->size && ranges_contain(&b->ram, m->start, m->size) &&
+		    (m->start >= image_end || m->start + m->size <= image))
+			b->info.modules[b->info.nr_modules++] = *m;
 		else
 			b->dropped++;
 	}

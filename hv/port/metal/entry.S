@@ -5,28 +5,21 @@
  */
 #define WITH_ERROR	0x60227d00	/* the exceptions that push an error code */
 
-	.macro	stub vector
-	.balign 16
-	.if	(\vector >= 32) || !((WITH_ERROR >> (\vector & 31)) & 1)
-	push	$0
-	.endif
-	push	$\vector
-	jmp	trap_common
-	.endm
-
 	.text
 	.balign 16
 	.globl	trap_stubs
 trap_stubs:
-	.set	vector, 0
-	.rept	32
-	stub	vector
+	.irp	first, 0, 16, 0xf0
+	.set	vector, \first
+	.rept	16
+	.balign 16
+	.if	(vector >= 32) || !((WITH_ERROR >> (vector & 31)) & 1)
+	push	$0
+	.endif
+	push	$vector
+	jmp	trap_common
 	.set	vector, vector + 1
 	.endr
-	.set	vector, 0xf0
-	.rept	16
-	stub	vector
-	.set	vector, vector + 1
 	.endr
 
 	.balign 16
@@ -42,5 +35,3 @@ trap_common:
 	.endr
 	add	$16, %rsp
 	iretq
-
-	.section .note.GNU-stack, "", @progbits

@@ -18,7 +18,6 @@
 	uint64_t function							\
 	{									\
 		uint32_t lo, hi;						\
-										\
 		__asm__ volatile(text : "=a"(lo), "=d"(hi) : __VA_ARGS__);	\
 		return JOIN(lo, hi);						\
 	}
@@ -26,7 +25,6 @@
 	uint64_t function							\
 	{									\
 		uint64_t v;							\
-										\
 		__asm__ volatile(text : "=a"(v));				\
 		return v;							\
 	}

@@ -19,6 +19,7 @@ extern struct acpi_info acpi;
 /* --- Linker script and assembly ------------------------------------------ */
 
 #define IMAGE_BASE 0xffffffff80000000UL
+#define BOOT_MAPPED (4ULL << 30)	/* what the boot page tables reach */
 #define BOOT_STACK_SIZE 16384u	/* as in start.S */
 
 extern uint8_t image_start[], text_end[], rodata_end[], image_end[];
@@ -27,7 +28,6 @@ extern uint64_t boot_pml4[512];
 extern uint64_t kernel_cr3;	/* what all CPUs run on */
 extern uint64_t ap_stack;	/* for the CPU that is started now */
 
-void run_on_stack(void *top, void (*fn)(void)) __noreturn;
 void boot_main(uint32_t magic, uint32_t info) __noreturn;
 void ap_main(void) __noreturn;
 
@@ -134,8 +134,9 @@ struct trap_frame {
 	uint64_t vector, error, rip, cs, rflags, rsp, ss;
 };
 
+extern struct { uint64_t low, high; } idt[256];
+
 void trap_init(void);
-void idt_load(void);
 void trap_handler(struct trap_frame *f);
 void machine_check_init(void);
 void halt_forever(void) __noreturn;
@@ -146,7 +147,6 @@ void halt_forever(void) __noreturn;
 	static inline type in(uint16_t port)					\
 	{									\
 		type v;								\
-										\
 		__asm__ volatile(#in " %1, %0" : "=a"(v) : "Nd"(port));		\
 		return v;							\
 	}									\
@@ -156,13 +156,5 @@ void halt_forever(void) __noreturn;
 	}
 PORT_IO(uint8_t, inb, outb)
 PORT_IO(uint16_t, inw, outw)
-
-static inline uint64_t rdtsc(void)
-{
-	uint32_t lo, hi;
-
-	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
-	return (uint64_t)hi << 32 | lo;
-}
 
 #endif

@@ -13,7 +13,6 @@
 
 #define DIRECTMAP 0xffff800000000000UL
 #define DEVICES_BASE 0xffffffffc0000000UL
-#define BOOT_MAPPED (4ULL << 30)	/* what the boot page tables reach */
 
 #define PTE_ADDRESS 0x000ffffffffff000UL
 #define LEVELS 4
@@ -50,19 +49,14 @@ static uint64_t *entry_of(uint64_t table, uint64_t va, unsigned int level)
 	return &table_at(table)[va / span(level) & 511];
 }
 
-static bool has_1g_pages(void)
-{
-	uint32_t regs[4];
-
-	insn_cpuid(0x80000001, 0, regs);
-	return regs[CPUID_EDX] & (1u << 26);
-}
-
 /* The largest page that starts at both addresses and fits. */
 static unsigned int leaf_level(uint64_t va, paddr_t pa, uint64_t len)
 {
-	unsigned int level = has_1g_pages() ? 3 : 2;
+	unsigned int level;
+	uint32_t regs[4];
 
+	insn_cpuid(0x80000001, 0, regs);
+	level = regs[CPUID_EDX] & (1u << 26) ? 3 : 2;	/* 1 GiB pages */
 	while (level > 1 && ((va | pa) % span(level) || len < span(level)))
 		level--;
 	return level;

@@ -49,7 +49,8 @@ static uint64_t cr4_value(void)
 
 void cpu_load(struct cpu *c)
 {
-	struct __packed { uint16_t limit; const void *base; } gdtr = { sizeof(c->gdt) - 1, c->gdt };
+	const struct __packed { uint16_t limit; const void *base; }
+		gdtr = { sizeof(c->gdt) - 1, c->gdt }, idtr = { sizeof(idt) - 1, idt };
 	uint64_t tss = (uint64_t)&c->tss;
 
 	c->self = c;
@@ -60,9 +61,9 @@ void cpu_load(struct cpu *c)
 	c->gdt[3] = (sizeof(c->tss) - 1) | (tss & 0xffffff) << 16 | 0x89ULL << 40 |
 		    (tss >> 24 & 0xff) << 56;
 	c->gdt[4] = tss >> 32;
-	__asm__ volatile("lgdt %0; ltr %w1" : : "m"(gdtr), "r"(SELECTOR_TSS) : "memory");
+	__asm__ volatile("lgdt %0; lidt %1; ltr %w2"
+			 : : "m"(gdtr), "m"(idtr), "r"(SELECTOR_TSS) : "memory");
 	insn_wrmsr(MSR_GS_BASE, (uint64_t)c);
-	idt_load();
 	insn_write_cr4(cr4_value());		/* machine checks from here on */
 }
 
@@ -127,15 +128,6 @@ void ap_main(void)
 	pcpu_main();
 }
 
-/* What is ready for one CPU serves the next when that one does not start. */
-static void prepare_cpu(void)
-{
-	starting = hv_alloc(sizeof(*starting));
-	if (!starting)
-		panic("no memory for CPU %u", nr_cpus);
-	ap_stack = (uint64_t)cpu_map_stacks(starting, nr_cpus);
-}
-
 static bool start_cpu(uint32_t apic_id, paddr_t page)
 {
 	struct cpu *c = starting;
@@ -179,8 +171,13 @@ void smp_start(paddr_t page)
 	for (unsigned int i = 0; i < acpi.nr_cpus && nr_cpus < wanted; i++) {
 		if (acpi.apic_id[i] == boot_cpu.apic_id)
 			continue;
-		if (!starting)
-			prepare_cpu();
+		/* What is ready for one CPU serves the next when that one does not start. */
+		if (!starting) {
+			starting = hv_alloc(sizeof(*starting));
+			if (!starting)
+				panic("no memory for CPU %u", nr_cpus);
+			ap_stack = (uint64_t)cpu_map_stacks(starting, nr_cpus);
+		}
 		if (!start_cpu(acpi.apic_id[i], page))
 			log_warn("the CPU with APIC ID %u does not start", acpi.apic_id[i]);
 	}

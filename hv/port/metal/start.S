@@ -34,7 +34,7 @@ mb2_header:
 	.long	0, 8
 mb2_end:
 
-	.globl	start_multiboot
+	.globl	start_multiboot, trampoline, trampoline_end
 start_multiboot:
 	mov	%eax, %ebp
 	jmp	start32
@@ -60,9 +60,9 @@ start32:
 	inc	%ecx
 	cmp	$2048, %ecx
 	jb	1b
-	lgdt	PA(boot_gdtr)
+	lgdt	PA(trampoline_gdtr)
 
-/* Both kinds of CPU: long mode, then on at the linked address. */
+/* Both kinds of CPU (EBP 0: a further one): long mode, then on at the linked address. */
 enter_long_mode:
 	mov	$PA(boot_pml4), %eax
 	mov	%eax, %cr3
@@ -78,7 +78,6 @@ enter_long_mode:
 
 /* Copied to a page under 1 MiB, where a start-up interrupt begins in real mode. */
 	.code16
-	.globl	trampoline, trampoline_end
 trampoline:
 	cli
 	mov	%cs, %ax
@@ -86,17 +85,13 @@ trampoline:
 	lgdtl	trampoline_gdtr - trampoline
 	mov	$0x11, %eax
 	mov	%eax, %cr0
-	ljmpl	$CS32, $PA(start_ap32)
+	xor	%ebp, %ebp
+	ljmpl	$CS32, $PA(enter_long_mode)
 	.balign 4
 trampoline_gdtr:
 	.short	boot_gdt_end - boot_gdt - 1
 	.long	PA(boot_gdt)
 trampoline_end:
-
-	.code32
-start_ap32:
-	xor	%ebp, %ebp
-	jmp	enter_long_mode
 
 	.balign 8
 boot_gdt:
@@ -104,9 +99,6 @@ boot_gdt:
 	.quad	0x00af9b000000ffff	/* CS64 */
 	.quad	0x00cf9b000000ffff	/* CS32 */
 boot_gdt_end:
-boot_gdtr:
-	.short	boot_gdt_end - boot_gdt - 1
-	.long	PA(boot_gdt)
 
 	.code64
 start64:
@@ -130,16 +122,6 @@ start_ap64:
 	xor	%ebp, %ebp
 	call	ap_main
 
-/* void run_on_stack(void *top, void (*fn)(void)): never returns. */
-	.text
-	.globl	run_on_stack
-run_on_stack:
-	mov	%rdi, %rsp
-	xor	%ebp, %ebp
-	push	%rbp
-	push	%rsi
-	ret
-
 	.section .note.Xen, "a", @note
 	.balign 4
 	.long	4, 8, NOTE_PHYS32_ENTRY
@@ -151,5 +133,3 @@ run_on_stack:
 	.comm	high_pdpt, 4096, 4096
 	.comm	boot_pd, 4 * 4096, 4096
 	.comm	boot_stack, BOOT_STACK, 4096
-
-	.section .note.GNU-stack, "", @progbits

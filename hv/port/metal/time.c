@@ -79,9 +79,9 @@ static struct sample take_sample(const struct reference *ref)
 	struct sample s = { 0 };
 
 	for (unsigned int i = 0; i < SAMPLES; i++) {
-		uint64_t before = rdtsc();
+		uint64_t before = port_tsc();
 		uint32_t now = ref->read();
-		uint64_t took = rdtsc() - before;
+		uint64_t took = port_tsc() - before;
 
 		if (took < best) {
 			best = took;
@@ -184,9 +184,9 @@ void time_interrupt(void)
 
 void delay_us(uint64_t us)
 {
-	uint64_t end = rdtsc() + us * tsc.khz / 1000;
+	uint64_t end = port_tsc() + us * tsc.khz / 1000;
 
-	while (rdtsc() < end)
+	while (port_tsc() < end)
 		port_relax();
 }
 
@@ -194,7 +194,10 @@ void delay_us(uint64_t us)
 
 uint64_t port_tsc(void)
 {
-	return rdtsc();
+	uint32_t lo, hi;
+
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+	return (uint64_t)hi << 32 | lo;
 }
 
 uint64_t port_tsc_khz(void)
@@ -214,7 +217,7 @@ uint64_t port_tsc_to_ns(uint64_t t)
 
 uint64_t port_time_ns(void)
 {
-	return port_tsc_to_ns(rdtsc());
+	return port_tsc_to_ns(port_tsc());
 }
 
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)

@@ -22,8 +22,6 @@ enum { EXC_NMI = 2, EXC_DOUBLE_FAULT = 8, EXC_GP = 13, EXC_MC = 18, EXC_COUNT = 
 #define MSR_MCG_CTL 0x17b
 #define MSR_MC0_CTL 0x400	/* then STATUS, ADDR, MISC; four for each bank */
 
-static struct { uint64_t low, high; } idt[256];
-
 extern const struct fixup {
 	uint64_t from, to;
 } fixup_start[], fixup_end[];
@@ -35,6 +33,8 @@ extern const char symbol_names[];
 static atomic_int panic_cpu = NOBODY;
 
 /* --- IDT --- */
+
+__typeof__(idt) idt;
 
 void trap_init(void)
 {
@@ -53,13 +53,6 @@ void trap_init(void)
 		idt[i].high = to >> 32;
 		to += STUB_SIZE;
 	}
-}
-
-void idt_load(void)
-{
-	struct __packed { uint16_t limit; const void *base; } idtr = { sizeof(idt) - 1, idt };
-
-	__asm__ volatile("lidt %0" : : "m"(idtr));
 }
 
 /* --- Panic --- */
@@ -149,21 +142,15 @@ void port_panic(const char *fmt, ...)
 	die(text, NULL, frame[1] - 1, frame[0]);
 }
 
-/* --- Machine checks and NMIs --- */
-
-static uint8_t machine_check_banks(void)
-{
-	uint64_t capabilities;
-
-	return insn_rdmsr_safe(MSR_MCG_CAP, &capabilities) ? (uint8_t)capabilities : 0;
-}
+/* --- Machine checks --- */
 
 void machine_check_init(void)
 {
-	unsigned int banks = machine_check_banks();
+	uint64_t capabilities;		/* 0 where there are none; the low byte counts the banks */
 
+	(void)!insn_rdmsr_safe(MSR_MCG_CAP, &capabilities);
 	(void)!insn_wrmsr_safe(MSR_MCG_CTL, ~0ULL);
-	for (unsigned int i = 0; i < banks; i++) {
+	for (unsigned int i = 0; i < (uint8_t)capabilities; i++) {
 		insn_wrmsr(MSR_MC0_CTL + 4 * i, ~0ULL);
 		insn_wrmsr(MSR_MC0_CTL + 4 * i + 1, 0);
 	}
@@ -171,9 +158,10 @@ void machine_check_init(void)
 
 static void print_machine_check(void)
 {
-	unsigned int banks = machine_check_banks();
+	uint64_t capabilities;
 
-	for (unsigned int i = 0; i < banks; i++) {
+	(void)!insn_rdmsr_safe(MSR_MCG_CAP, &capabilities);
+	for (unsigned int i = 0; i < (uint8_t)capabilities; i++) {
 		uint32_t msr = MSR_MC0_CTL + 4 * i;
 		uint64_t status = insn_rdmsr(msr + 1);
 
@@ -183,13 +171,6 @@ static void print_machine_check(void)
 			status, status >> 58 & 1 ? insn_rdmsr(msr + 2) : 0,
 			status >> 59 & 1 ? insn_rdmsr(msr + 3) : 0);
 	}
-}
-
-static void nmi(void)
-{
-	if (atomic_load(&panic_cpu) != NOBODY)
-		halt_forever();
-	log_warn("NMI, system control port 0x%x", inb(0x61));
 }
 
 /* --- Dispatch --- */
@@ -215,7 +196,9 @@ static void exception(struct trap_frame *f)
 	const char *name = names[f->vector];
 
 	if (f->vector == EXC_NMI) {
-		nmi();
+		if (atomic_load(&panic_cpu) != NOBODY)
+			halt_forever();
+		log_warn("NMI, system control port 0x%x", inb(0x61));
 	} else if (f->vector != EXC_GP || !fix_up(f)) {
 		if (f->vector == EXC_MC)
 			print_machine_check();

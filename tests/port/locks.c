@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pairs of locks, and the run-time check of lock levels in debug builds.
+ * The run-time check of lock levels. The image does without it.
  *
- * Owns: per physical CPU the stack of levels held; touched by that CPU only.
+ * Owns: per CPU the stack of levels held; touched by that CPU only.
  */
-#include "hospes/spinlock.h"
-
 #include "hospes/pcpu.h"
-
-#ifdef HOSPES_DEBUG
+#include "hospes/spinlock.h"
 
 #define MAX_HELD 16
 
@@ -63,25 +60,4 @@ void lock_check_none(void)
 void lock_check_reset(void)
 {
 	held_here()->nr = 0;
-}
-
-#endif
-
-void spin_lock_pair(struct spinlock *a, struct spinlock *b)
-{
-	struct spinlock *first = (uintptr_t)a < (uintptr_t)b ? a : b;
-	struct spinlock *second = first == a ? b : a;
-
-	spin_lock(first);
-	if (first == second)
-		return;
-	lock_check_acquire(second->level, true);
-	spin_lock_raw(second);
-}
-
-void spin_unlock_pair(struct spinlock *a, struct spinlock *b)
-{
-	spin_unlock(a);
-	if (a != b)
-		spin_unlock(b);
 }
