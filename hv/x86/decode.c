@@ -18,6 +18,7 @@ enum {
 	B = 0x08,	/* byte operands */
 	RR = 0x10,	/* modrm names registers whatever mod says */
 };
+#define SRC(bytes) ((bytes) << 5)	/* a source of another size: 1, 2 or 4 */
 
 /* Values of entry.op beyond enum insn_op: groups, from which modrm.reg selects. */
 enum { GRP3 = INSN_OP_COUNT, GRP_INC, GRP8, GRP11, GRP_ALU };
@@ -39,7 +40,7 @@ struct entry {
 static const struct entry map_legacy[256] = {
 	ALU(0x00, INSN_ADD), ALU(0x08, INSN_OR), ALU(0x10, INSN_ADC), ALU(0x18, INSN_SBB),
 	ALU(0x20, INSN_AND), ALU(0x28, INSN_SUB), ALU(0x30, INSN_XOR), ALU(0x38, INSN_CMP),
-	E(0x63, INSN_MOVSX, REG, RM, M),
+	E(0x63, INSN_MOVSX, REG, RM, M | SRC(4)),
 	BW(0x6c, INSN_INS, NONE, NONE, 0), BW(0x6e, INSN_OUTS, NONE, NONE, 0),
 	BW(0x80, GRP_ALU, RM, IMM, M | IZ), E(0x83, GRP_ALU, RM, IMM, M | IB),
 	BW(0x84, INSN_TEST, RM, REG, M), BW(0x86, INSN_XCHG, RM, REG, M),
@@ -62,8 +63,8 @@ static const struct entry map_0f[256] = {
 	E(0xa3, INSN_BT, RM, REG, M), E(0xab, INSN_BTS, RM, REG, M),
 	E(0xb3, INSN_BTR, RM, REG, M), E(0xbb, INSN_BTC, RM, REG, M),
 	E(0xba, GRP8, RM, IMM, M | IB), BW(0xb0, INSN_CMPXCHG, RM, REG, M),
-	E(0xb6, INSN_MOVZX, REG, RM, M), E(0xb7, INSN_MOVZX, REG, RM, M),
-	E(0xbe, INSN_MOVSX, REG, RM, M), E(0xbf, INSN_MOVSX, REG, RM, M),
+	E(0xb6, INSN_MOVZX, REG, RM, M | SRC(1)), E(0xb7, INSN_MOVZX, REG, RM, M | SRC(2)),
+	E(0xbe, INSN_MOVSX, REG, RM, M | SRC(1)), E(0xbf, INSN_MOVSX, REG, RM, M | SRC(2)),
 	BW(0xc0, INSN_XADD, RM, REG, M), E(0xc3, INSN_MOV, RM, REG, M),	/* the last: MOVNTI */
 };
 
@@ -128,34 +129,22 @@ static uint8_t decode_prefixes(struct cursor *c, enum insn_mode mode, struct ins
 	for (;;) {
 		uint8_t b = take_byte(c);
 
-		switch (b) {
-		case 0x26: case 0x2e: case 0x36: case 0x3e:
-			/* 64-bit mode ignores these, also as a cancellation of FS or GS */
-			if (mode != INSN_MODE_64)
-				in->seg = (b >> 3) & 3;
-			break;
-		case 0x64: case 0x65:
+		if ((b & 0xe7) == 0x26)		/* ES, CS, SS, DS: in 64-bit mode without effect, */
+			in->seg = mode == INSN_MODE_64 ? in->seg : (b >> 3) & 3;
+		else if ((b & 0xfe) == 0x64)	/* which cancels no FS or GS either */
 			in->seg = b & 7;
-			break;
-		case 0x66:
+		else if (b == 0x66)
 			in->opsize = true;
-			break;
-		case 0x67:
+		else if (b == 0x67)
 			*addrsize = true;
-			break;
-		case 0xf0:
+		else if (b == 0xf0)
 			in->lock = true;
-			break;
-		case 0xf2: case 0xf3:
+		else if ((b & 0xfe) == 0xf2)
 			in->rep = b;
-			break;
-		default:
-			if (mode != INSN_MODE_64 || (b & 0xf0) != 0x40)
-				return b;
-			in->rex = b;
-			continue;
-		}
-		in->rex = 0;	/* REX counts only right before the opcode */
+		else if (mode != INSN_MODE_64 || (b & 0xf0) != 0x40)
+			return b;
+		/* REX counts only right before the opcode. */
+		in->rex = (b & 0xf0) == 0x40 ? b : 0;
 	}
 }
 
@@ -184,6 +173,9 @@ static void decode_sizes(struct insn *in, enum insn_mode mode, bool addrsize, ui
 	}
 	if (attr & B)
 		in->op_bytes = 1;
+	else if (in->op == INSN_INS || in->op == INSN_OUTS)	/* these have no 8-byte form */
+		in->op_bytes = MIN(in->op_bytes, 4U);
+	in->src_bytes = attr >> 5 ? attr >> 5 : in->op_bytes;
 }
 
 static void decode_mem16(struct cursor *c, struct insn *in, unsigned int mod)
@@ -260,45 +252,17 @@ static void decode_imm(struct cursor *c, struct insn *in, uint8_t kind)
  */
 static uint8_t decode_special(struct insn *in, uint8_t imm, enum insn_mode mode)
 {
-	bool known = true;
-
-	switch (in->opcode) {
-	case 0x63:		/* ARPL outside 64-bit mode, where it is MOVSXD */
-		in->src_bytes = 4;
-		known = mode == INSN_MODE_64;
-		break;
-	case 0x6d: case 0x6f:	/* string I/O has no 8-byte form */
-		in->op_bytes = MIN(in->op_bytes, 4U);
-		in->src_bytes = in->op_bytes;
-		break;
-	case 0x90:
-		known = in->rep == 0xf3;
-		break;
-	case 0xf6: case 0xf7:
-		if (in->op != INSN_TEST)
-			break;
-		in->src = OPD_IMM;
-		imm = IZ;
-		break;
-	case 0x0f01:
-		known = in->modrm == 0xd9 || in->modrm == 0xd1;
-		in->op = in->modrm == 0xd1 ? INSN_XSETBV : INSN_VMMCALL;
-		break;
-	case 0x0fb6: case 0x0fbe:
-		in->src_bytes = 1;
-		break;
-	case 0x0fb7: case 0x0fbf:
-		in->src_bytes = 2;
-		break;
-	case 0x38f0: case 0x38f1:	/* with F2 these are CRC32 */
-		known = in->rep != 0xf2;
-		break;
-	default:
-		break;
-	}
-	if (!known)
+	if (in->opcode == 0x0f01 && in->modrm == 0xd1)
+		in->op = INSN_XSETBV;
+	else if ((in->opcode == 0x63 && mode != INSN_MODE_64) ||	/* ARPL, not MOVSXD */
+		 (in->opcode == 0x90 && in->rep != 0xf3) ||
+		 (in->opcode == 0x0f01 && in->modrm != 0xd9) ||
+		 (in->op == INSN_MOVBE && in->rep == 0xf2))		/* CRC32 */
 		in->op = INSN_OTHER;
-	return imm;
+	if ((in->opcode & ~1) != 0xf6 || in->op != INSN_TEST)
+		return imm;
+	in->src = OPD_IMM;
+	return IZ;
 }
 
 int insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode, struct insn *in)
@@ -317,7 +281,6 @@ int insn_decode(const uint8_t *bytes, size_t avail, enum insn_mode mode, struct 
 		decode_modrm(&c, mode, in, e->attr);
 	if (e->op >= INSN_OP_COUNT)
 		in->op = groups[e->op - INSN_OP_COUNT][(in->modrm >> 3) & 7];
-	in->src_bytes = in->op_bytes;
 	decode_imm(&c, in, decode_special(in, e->attr & IMM_MASK, mode));
 	if (in->seg == INSN_NO_REG)
 		in->seg = in->base == GPR_RSP || in->base == GPR_RBP ? SEG_SS : SEG_DS;

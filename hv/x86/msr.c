@@ -13,8 +13,6 @@
 #define VENDOR_AMD 0x68747541u		/* "Auth", leaf 0 EBX */
 #define VENDOR_HYGON 0x6f677948u	/* "Hygo" */
 
-#define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */
-
 #define MSR_TSC 0x10u
 
 #define MTRR_CAP 0x508u			/* 8 variable ranges, fixed ones, write combining */
@@ -57,37 +55,24 @@ static bool write_same(struct vcpu *v, struct access *a)
 	return a->val == current_value(a);
 }
 
-static bool write_drop(struct vcpu *v, struct access *a)
+/* Kept when there is a place for it, else dropped. */
+static bool write_any(struct vcpu *v, struct access *a)
 {
+	if (a->slot)
+		*a->slot = a->val;
 	return true;
 }
 
-static bool write_slot(struct vcpu *v, struct access *a)
+/* The counter itself, or its adjustment: both move by the same. */
+static bool write_tsc(struct vcpu *v, struct access *a)
 {
-	*a->slot = a->val;
-	return true;
-}
+	uint64_t delta = a->val - (a->slot ? *a->slot : port_tsc() + v->tsc_offset);
 
-/* --- Time stamp counter -------------------------------------------------- */
-
-static void move_tsc(struct vcpu *v, uint64_t delta)
-{
 	v->tsc_offset += delta;
 	v->msr.tsc_adjust += delta;
 	cpu->set_tsc_offset(v, v->tsc_offset);
 	vlapic_tsc_changed(v);
 	pvclock_update(v);
-}
-
-static bool write_tsc(struct vcpu *v, struct access *a)
-{
-	move_tsc(v, a->val - (port_tsc() + v->tsc_offset));
-	return true;
-}
-
-static bool write_tsc_adjust(struct vcpu *v, struct access *a)
-{
-	move_tsc(v, a->val - v->msr.tsc_adjust);
 	return true;
 }
 
@@ -100,18 +85,16 @@ static bool valid_type(uint64_t type)
 
 static bool write_mtrr_def(struct vcpu *v, struct access *a)
 {
-	if ((a->val & ~(uint64_t)MTRR_DEF_VALID) || !valid_type(a->val & 0xff))
-		return false;
-	return write_slot(v, a);
+	return !(a->val & ~(uint64_t)MTRR_DEF_VALID) && valid_type(a->val & 0xff) &&
+	       write_any(v, a);
 }
 
 static bool write_mtrr_fixed(struct vcpu *v, struct access *a)
 {
-	for (unsigned int i = 0; i < 64; i += 8) {
+	for (unsigned int i = 0; i < 64; i += 8)
 		if (!valid_type(a->val >> i & 0xff))
 			return false;
-	}
-	return write_slot(v, a);
+	return write_any(v, a);
 }
 
 /* Pairs of base (with the type) and mask (with the valid bit). */
@@ -120,13 +103,9 @@ static bool write_mtrr_var(struct vcpu *v, struct access *a)
 	uint64_t address = ((1ULL << v->domain->policy->maxphysaddr) - 1) & PAGE_MASK;
 	bool is_mask = a->nr & 1;
 
-	if ((a->val & ~(address | (is_mask ? MTRR_MASK_VALID : 0xff))) ||
-	    (!is_mask && !valid_type(a->val & 0xff)))
-		return false;
-	return write_slot(v, a);
+	return !(a->val & ~(address | (is_mask ? MTRR_MASK_VALID : 0xff))) &&
+	       (is_mask || valid_type(a->val & 0xff)) && write_any(v, a);
 }
-
-/* --- The rest ------------------------------------------------------------- */
 
 static bool write_hypercall_page(struct vcpu *v, struct access *a)
 {
@@ -135,44 +114,37 @@ static bool write_hypercall_page(struct vcpu *v, struct access *a)
 
 /* --- The table ------------------------------------------------------------ */
 
-#define CONST(first, last, value, write, vendor) \
-	{ first, last, write, value, 0, vendor }
-#define SLOT(first, last, field, write, vendor) \
+#define CONSTS(first, last, value, write, vendor) { first, last, write, value, 0, vendor }
+#define CONST(nr, value, write, vendor) CONSTS(nr, nr, value, write, vendor)
+#define SLOTS(first, last, field, write, vendor) \
 	{ first, last, write, 0, offsetof(struct vcpu, msr.field), vendor }
+#define SLOT(nr, field, write, vendor) SLOTS(nr, nr, field, write, vendor)
 
 /* Sorted, disjoint. */
 static const struct row rows[] = {
-	CONST(MSR_TSC, MSR_TSC, 0, write_tsc, ANY),		/* msr_read() knows better */
-	CONST(0x17, 0x17, 0, NULL, INTEL),			/* PLATFORM_ID */
-	CONST(0x3a, 0x3a, 1, NULL, INTEL),			/* FEATURE_CONTROL: locked */
-	SLOT(0x3b, 0x3b, tsc_adjust, write_tsc_adjust, ANY),
-	CONST(0x8b, 0x8b, 0, write_same, ANY),			/* microcode level */
-	CONST(0xce, 0xce, 0, NULL, INTEL),			/* PLATFORM_INFO */
-	CONST(0xfe, 0xfe, MTRR_CAP, NULL, ANY),
-	CONST(0x140, 0x140, 0, write_same, INTEL),		/* MISC_FEATURES_ENABLES */
-	CONST(0x179, 0x179, MCG_CAP, NULL, ANY),
-	CONST(0x17a, 0x17a, 0, write_same, ANY),		/* MCG_STATUS */
-	CONST(0x198, 0x199, 0, NULL, INTEL),			/* PERF_STATUS, PERF_CTL */
-	CONST(0x19c, 0x19c, 0, NULL, INTEL),			/* THERM_STATUS */
-	CONST(0x1a0, 0x1a0, MISC_ENABLE, write_drop, INTEL),
-	CONST(0x1d9, 0x1d9, 0, write_same, ANY),		/* DEBUGCTL */
-	SLOT(0x200, 0x20f, mtrr_var, write_mtrr_var, ANY),
-	SLOT(0x250, 0x250, mtrr_fixed[0], write_mtrr_fixed, ANY),
-	SLOT(0x258, 0x259, mtrr_fixed[1], write_mtrr_fixed, ANY),
-	SLOT(0x268, 0x26f, mtrr_fixed[3], write_mtrr_fixed, ANY),
-	SLOT(0x2ff, 0x2ff, mtrr_def, write_mtrr_def, ANY),
+	/* TSC, which msr_read() knows better; PLATFORM_ID, FEATURE_CONTROL: locked. */
+	CONST(MSR_TSC, 0, write_tsc, ANY), CONST(0x17, 0, NULL, INTEL), CONST(0x3a, 1, NULL, INTEL),
+	SLOT(0x3b, tsc_adjust, write_tsc, ANY),
+	/* Microcode level, PLATFORM_INFO; MISC_FEATURES_ENABLES; MCG_STATUS. */
+	CONST(0x8b, 0, write_same, ANY), CONST(0xce, 0, NULL, INTEL),
+	CONST(0xfe, MTRR_CAP, NULL, ANY), CONST(0x140, 0, write_same, INTEL),
+	CONST(0x179, MCG_CAP, NULL, ANY), CONST(0x17a, 0, write_same, ANY),
+	/* PERF_STATUS, PERF_CTL, THERM_STATUS; DEBUGCTL. */
+	CONSTS(0x198, 0x199, 0, NULL, INTEL), CONST(0x19c, 0, NULL, INTEL),
+	CONST(0x1a0, MISC_ENABLE, write_any, INTEL), CONST(0x1d9, 0, write_same, ANY),
+	SLOTS(0x200, 0x20f, mtrr_var, write_mtrr_var, ANY),
+	SLOT(0x250, mtrr_fixed[0], write_mtrr_fixed, ANY),
+	SLOTS(0x258, 0x259, mtrr_fixed[1], write_mtrr_fixed, ANY),
+	SLOTS(0x268, 0x26f, mtrr_fixed[3], write_mtrr_fixed, ANY),
+	SLOT(0x2ff, mtrr_def, write_mtrr_def, ANY),
 	/* Two machine check banks that never report anything: control, then three more. */
-	SLOT(0x400, 0x400, mc_ctl[0], write_slot, ANY),
-	CONST(0x401, 0x403, 0, write_drop, ANY),
-	SLOT(0x404, 0x404, mc_ctl[1], write_slot, ANY),
-	CONST(0x405, 0x407, 0, write_drop, ANY),
-	CONST(0x40000000, 0x40000000, 0, write_hypercall_page, ANY),
-	CONST(0xc0010000, 0xc0010007, 0, write_drop, AMD),	/* performance counters */
-	CONST(0xc0010010, 0xc0010010, 0, write_same, AMD),	/* SYSCFG */
-	SLOT(0xc0010015, 0xc0010015, hwcr, write_same, AMD),
-	CONST(0xc001001f, 0xc001001f, 0, write_same, AMD),	/* NB_CFG */
-	CONST(0xc0010055, 0xc0010055, 0, write_same, AMD),	/* interrupt pending message */
-	CONST(0xc0011029, 0xc0011029, DE_CFG, write_same, AMD),
+	SLOT(0x400, mc_ctl[0], write_any, ANY), CONSTS(0x401, 0x403, 0, write_any, ANY),
+	SLOT(0x404, mc_ctl[1], write_any, ANY), CONSTS(0x405, 0x407, 0, write_any, ANY),
+	CONST(0x40000000, 0, write_hypercall_page, ANY),
+	/* Performance counters, SYSCFG; HWCR, NB_CFG; interrupt pending message, DE_CFG. */
+	CONSTS(0xc0010000, 0xc0010007, 0, write_any, AMD), CONST(0xc0010010, 0, write_same, AMD),
+	SLOT(0xc0010015, hwcr, write_same, AMD), CONST(0xc001001f, 0, write_same, AMD),
+	CONST(0xc0010055, 0, write_same, AMD), CONST(0xc0011029, DE_CFG, write_same, AMD),
 };
 
 static bool vendor_fits(const struct vcpu *v, enum vendor vendor)

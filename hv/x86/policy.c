@@ -21,7 +21,6 @@
 #define FEATURE_XSAVE (1u << 26)
 #define FEATURE_AVX (1u << 28)
 #define FEATURE_AVX512F (1u << 16)	/* leaf 7 EBX */
-#define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */
 
 #define XSTATE_LEGACY 0x3u
 #define XSTATE_AVX 0x4u
@@ -29,7 +28,6 @@
 #define XSAVE_HEADER_END 576u
 #define XSAVE_ALIGNED 0x2u		/* subleaf ECX: 64-byte aligned when compacted */
 #define XSAVEC 0x2u
-
 
 struct cpu_policy host_policy;
 
@@ -45,42 +43,29 @@ struct mask {
 #define LEAF(leaf) { offsetof(struct cpu_policy, leaf) / 4, 4, ~0u, 0 }
 
 static const struct mask default_masks[] = {
-	LEAF(basic[0]),
 	/* Family, model, stepping; CLFLUSH size, one logical processor. */
-	REG(basic[1].eax, ~0u, 0),
-	REG(basic[1].ebx, 0x0000ff00, 0x00010000),
+	LEAF(basic[0]), REG(basic[1].eax, ~0u, 0), REG(basic[1].ebx, 0x0000ff00, 0x00010000),
 	/* Without MONITOR, VMX, SMX, debug store, PDCM, DCA; x2APIC and TSC deadline are ours. */
 	REG(basic[1].ecx, 0x76da3203, 0x81200000),
-	/* Without serial number, debug store, thermal control, HTT. */
-	REG(basic[1].edx, 0x078bfbff, 0),
-	LEAF(basic[2]),
-	/* The APIC timer never stops. */
-	REG(basic[6].eax, 0, 0x4),
-	REG(leaf7[0].eax, ~0u, 0),
+	/* Without serial number, debug store, thermal control, HTT. The APIC timer never stops. */
+	REG(basic[1].edx, 0x078bfbff, 0), LEAF(basic[2]), REG(basic[6].eax, 0, 0x4),
 	/* Without SGX, TSX, MPX, RDT, PT. TSC_ADJUST is ours. */
-	REG(leaf7[0].ebx, 0xfdbf27e9, 0x2),
+	REG(leaf7[0].eax, ~0u, 0), REG(leaf7[0].ebx, 0xfdbf27e9, 0x2),
 	/* Without PKU, WAITPKG, CET, LA57, bus lock detection, ENQCMD, SGX_LC. */
 	REG(leaf7[0].ecx, 0x1a405f47, 0),
 	/* Without TSX, PCONFIG, CET, AMX, and all that lives in SPEC_CTRL. */
 	REG(leaf7[0].edx, 0x0080451c, 0),
 	/* AVX-VNNI, BF16, fast string operations; AVX-VNNI-INT8, NE-CONVERT, PREFETCHI. */
-	REG(leaf7[1].eax, 0x00001c30, 0),
-	REG(leaf7[1].edx, 0x00004030, 0),
+	REG(leaf7[1].eax, 0x00001c30, 0), REG(leaf7[1].edx, 0x00004030, 0),
 
-	LEAF(ext[0]),
-	REG(ext[1].eax, ~0u, 0),
-	REG(ext[1].ebx, ~0u, 0),
+	LEAF(ext[0]), REG(ext[1].eax, ~0u, 0), REG(ext[1].ebx, ~0u, 0),
 	/* Without SVM, extended APIC space, OSVW, IBS, SKINIT, LWP, counters, MWAITX. */
-	REG(ext[1].ecx, 0x006109e1, 0),
-	REG(ext[1].edx, 0xefd3fbff, 0),
+	REG(ext[1].ecx, 0x006109e1, 0), REG(ext[1].edx, 0xefd3fbff, 0),
 	LEAF(ext[2]), LEAF(ext[3]), LEAF(ext[4]), LEAF(ext[5]), LEAF(ext[6]),
-	REG(ext[7].edx, FEATURE_INVTSC, 0),
 	/* CLZERO, XSAVEERPTR, IBPB, IBRS, STIBP, SSBD; to what the CPU is not vulnerable. */
-	REG(ext[8].ebx, 0x670fd005, 0),
-	LEAF(ext[0x19]),
-	LEAF(ext[0x1a]),
+	REG(ext[7].edx, FEATURE_INVTSC, 0), REG(ext[8].ebx, 0x670fd005, 0),
 	/* No data breakpoints nested, LFENCE serialises, null selectors, fast strings. */
-	REG(ext[0x21].eax, 0x00000c45, 0),
+	LEAF(ext[0x19]), LEAF(ext[0x1a]), REG(ext[0x21].eax, 0x00000c45, 0),
 };
 
 /* Bits of control registers that come with a feature. */
@@ -89,26 +74,20 @@ static const struct {
 	uint8_t bit;
 	uint32_t cr4, efer;
 } control_bits[] = {
-#define CONTROL(reg, bit, cr4, efer) { offsetof(struct cpu_policy, reg) / 4, bit, cr4, efer }
-	CONTROL(basic[1].edx, 1, 0x3, 0),		/* VME: VME, PVI */
-	CONTROL(basic[1].edx, 2, 1u << 3, 0),		/* DE */
-	CONTROL(basic[1].edx, 3, 1u << 4, 0),		/* PSE */
-	CONTROL(basic[1].edx, 4, 1u << 2, 0),		/* TSC: TSD */
-	CONTROL(basic[1].edx, 6, 1u << 5, 0),		/* PAE */
-	CONTROL(basic[1].edx, 7, 1u << 6, 0),		/* MCE */
-	CONTROL(basic[1].edx, 13, 1u << 7, 0),		/* PGE */
-	CONTROL(basic[1].edx, 24, 1u << 9, 0),		/* FXSR: OSFXSR */
-	CONTROL(basic[1].edx, 25, 1u << 10, 0),		/* SSE: OSXMMEXCPT */
-	CONTROL(basic[1].ecx, 17, 1u << 17, 0),		/* PCID */
-	CONTROL(basic[1].ecx, 26, CR4_OSXSAVE, 0),
-	CONTROL(leaf7[0].ebx, 0, 1u << 16, 0),		/* FSGSBASE */
-	CONTROL(leaf7[0].ebx, 7, 1u << 20, 0),		/* SMEP */
-	CONTROL(leaf7[0].ebx, 20, 1u << 21, 0),		/* SMAP */
-	CONTROL(leaf7[0].ecx, 2, 1u << 11, 0),		/* UMIP */
-	CONTROL(ext[1].edx, 11, 0, 0x1),		/* SYSCALL: SCE */
-	CONTROL(ext[1].edx, 20, 0, 1u << 11),		/* NX */
-	CONTROL(ext[1].edx, 25, 0, 1u << 14),		/* FFXSR */
-	CONTROL(ext[1].edx, 29, 0, 0x500),		/* LM: LME, LMA */
+#define BITS(reg, bit, cr4, efer) { offsetof(struct cpu_policy, reg) / 4, bit, cr4, efer }
+	/* VME: VME and PVI; DE. PSE; TSC: TSD. PAE; MCE. PGE; FXSR: OSFXSR. SSE: OSXMMEXCPT. */
+	BITS(basic[1].edx, 1, 0x3, 0), BITS(basic[1].edx, 2, 1u << 3, 0),
+	BITS(basic[1].edx, 3, 1u << 4, 0), BITS(basic[1].edx, 4, 1u << 2, 0),
+	BITS(basic[1].edx, 6, 1u << 5, 0), BITS(basic[1].edx, 7, 1u << 6, 0),
+	BITS(basic[1].edx, 13, 1u << 7, 0), BITS(basic[1].edx, 24, 1u << 9, 0),
+	BITS(basic[1].edx, 25, 1u << 10, 0),
+	/* PCID; XSAVE. FSGSBASE; SMEP. SMAP; UMIP. */
+	BITS(basic[1].ecx, 17, 1u << 17, 0), BITS(basic[1].ecx, 26, CR4_OSXSAVE, 0),
+	BITS(leaf7[0].ebx, 0, 1u << 16, 0), BITS(leaf7[0].ebx, 7, 1u << 20, 0),
+	BITS(leaf7[0].ebx, 20, 1u << 21, 0), BITS(leaf7[0].ecx, 2, 1u << 11, 0),
+	/* SYSCALL: SCE; NX. FFXSR; LM: LME and LMA. */
+	BITS(ext[1].edx, 11, 0, 0x1), BITS(ext[1].edx, 20, 0, 1u << 11),
+	BITS(ext[1].edx, 25, 0, 1u << 14), BITS(ext[1].edx, 29, 0, 0x500),
 };
 
 #define CR4_ALWAYS (1u << 8)	/* PCE: RDPMC is intercepted anyway */
@@ -140,16 +119,16 @@ static uint32_t xstate_size(const struct cpu_policy *p, uint64_t components, boo
 
 	for (uint64_t left = components & ~(uint64_t)XSTATE_LEGACY; left; left &= left - 1) {
 		const struct cpuid_regs *c = &p->xstate[ffs64(left)];
-		bool aligned = c->ecx & XSAVE_ALIGNED;
 
 		size = !compacted ? MAX(size, c->ebx + c->eax) :
-		       (aligned ? ALIGN_UP(size, 64) : size) + c->eax;
+		       (c->ecx & XSAVE_ALIGNED ? ALIGN_UP(size, 64) : size) + c->eax;
 	}
 	return size;
 }
 
-static void set_xstate(struct cpu_policy *p, const struct cpu_policy *host)
+static void set_xstate(struct cpu_policy *p)
 {
+	const struct cpu_policy *host = &host_policy;
 	uint64_t mask = XSTATE_LEGACY;
 
 	if (!(p->basic[1].ecx & FEATURE_XSAVE))
@@ -160,13 +139,11 @@ static void set_xstate(struct cpu_policy *p, const struct cpu_policy *host)
 		mask |= XSTATE_AVX512;
 	mask &= host->xcr0_mask;
 	p->xcr0_mask = mask;
-	for (unsigned int i = 2; i < POLICY_XSTATE_SUBLEAVES; i++) {
+	for (unsigned int i = 2; i < POLICY_XSTATE_SUBLEAVES; i++)
 		if (mask >> i & 1)
 			p->xstate[i] = host->xstate[i];
-	}
-	p->xstate[0].eax = (uint32_t)mask;
-	p->xstate[0].ecx = xstate_size(p, mask, false);
-	p->xstate[0].edx = (uint32_t)(mask >> 32);
+	p->xstate[0] = (struct cpuid_regs){ (uint32_t)mask, 0, xstate_size(p, mask, false),
+					    (uint32_t)(mask >> 32) };
 	/* XSAVEOPT, XSAVEC, XGETBV with ECX 1; supervisor states stay hidden. */
 	p->xstate[1].eax = host->xstate[1].eax & 0x7;
 }
@@ -175,10 +152,10 @@ static void set_control_bits(struct cpu_policy *p)
 {
 	p->cr4_valid = CR4_ALWAYS;
 	for (size_t i = 0; i < ARRAY_SIZE(control_bits); i++) {
-		if (*reg_at(p, control_bits[i].reg) >> control_bits[i].bit & 1) {
-			p->cr4_valid |= control_bits[i].cr4;
-			p->efer_valid |= control_bits[i].efer;
-		}
+		bool offered = *reg_at(p, control_bits[i].reg) >> control_bits[i].bit & 1;
+
+		p->cr4_valid |= offered ? control_bits[i].cr4 : 0;
+		p->efer_valid |= offered ? control_bits[i].efer : 0;
 	}
 }
 
@@ -227,7 +204,7 @@ void policy_default(struct cpu_policy *p)
 	}
 	p->maxphysaddr = (uint8_t)MIN(host->maxphysaddr, 48U);
 	p->ext[8].eax = 48u << 8 | p->maxphysaddr;
-	set_xstate(p, host);
+	set_xstate(p);
 	set_control_bits(p);
 }
 
@@ -275,6 +252,7 @@ static void cpuid_xstate(const struct vcpu *v, uint32_t subleaf, struct cpuid_re
 static void cpuid_xen_time(const struct vcpu *v, uint32_t subleaf, struct cpuid_regs *out)
 {
 	uint64_t base, offset = port_tsc_to_ns(0 - v->tsc_offset);
+	uint32_t mul;
 	int8_t shift;
 
 	if (subleaf == 0) {
@@ -282,10 +260,9 @@ static void cpuid_xen_time(const struct vcpu *v, uint32_t subleaf, struct cpuid_
 		out->eax = v->domain->policy->ext[7].edx & FEATURE_INVTSC ? 0x2 : 0;
 		out->ecx = (uint32_t)port_tsc_khz();
 	} else if (subleaf == 1) {
-		port_pvclock_scale(&base, &out->ecx, &shift);
-		out->eax = (uint32_t)offset;
-		out->ebx = (uint32_t)(offset >> 32);
-		out->edx = (uint32_t)(int32_t)shift;
+		port_pvclock_scale(&base, &mul, &shift);
+		*out = (struct cpuid_regs){ (uint32_t)offset, (uint32_t)(offset >> 32), mul,
+					    (uint32_t)(int32_t)shift };
 	} else if (subleaf == 2) {
 		out->eax = (uint32_t)port_tsc_khz();
 	}
@@ -318,32 +295,20 @@ void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_
 
 	*out = leaf & EXT_BASE ? pick(p->ext, leaf - EXT_BASE, POLICY_EXT_LEAVES) :
 				 pick(p->basic, leaf, POLICY_BASIC_LEAVES);
-	switch (leaf) {
-	case 0x1:
-	case EXT_BASE + 0x1:
+	if (leaf == 0x1 || leaf == EXT_BASE + 0x1)
 		cpuid_features(v, leaf, out);
-		break;
-	case 0x4:
+	else if (leaf == 0x4)
 		*out = pick(p->leaf4, subleaf, POLICY_CACHE_SUBLEAVES);
-		break;
-	case 0x7:
+	else if (leaf == 0x7)
 		*out = pick(p->leaf7, subleaf, POLICY_LEAF7_SUBLEAVES);
-		break;
-	case 0xb:
+	else if (leaf == 0xb)
 		cpuid_topology(v, subleaf, out);
-		break;
-	case 0xd:
+	else if (leaf == 0xd)
 		cpuid_xstate(v, subleaf, out);
-		break;
-	case EXT_BASE + 0x1d:
+	else if (leaf == EXT_BASE + 0x1d)
 		*out = pick(p->cache_ext, subleaf, POLICY_CACHE_SUBLEAVES);
-		break;
-	case EXT_BASE + 0x1e:
+	else if (leaf == EXT_BASE + 0x1e)
 		out->eax = p->ext[0].eax >= leaf ? v->lapic.id : 0;
-		break;
-	default:
-		if (leaf >> 28 == XEN_BASE >> 28)
-			cpuid_xen(v, leaf, subleaf, out);
-		break;
-	}
+	else if (leaf >> 28 == XEN_BASE >> 28)
+		cpuid_xen(v, leaf, subleaf, out);
 }

@@ -13,6 +13,8 @@
 struct domain;
 struct vcpu;
 
+#define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */
+
 struct cpuid_regs { uint32_t eax, ebx, ecx, edx; };
 
 #define POLICY_BASIC_LEAVES 0x18u
