@@ -266,10 +266,11 @@ static bool is_tsc_mode(const struct vlapic *l)
 	return TIMER_MODE(l->reg[APIC_LVT_TIMER]) == TIMER_DEADLINE;
 }
 
-/* 0: to stop. */
-static void timer_arm(struct vlapic *l, uint64_t ns)
+/* @ns is 0 to stop; @tsc_deadline is what the MSR reads as, 0 in other modes. */
+static void timer_arm(struct vlapic *l, uint64_t ns, uint64_t tsc_deadline)
 {
 	l->deadline = ns;
+	l->tsc_deadline = tsc_deadline;
 	if (ns)
 		timer_set(&l->timer, ns);
 	else
@@ -284,8 +285,7 @@ static void set_tsc_deadline(struct vcpu *v, uint64_t val)
 	uint64_t ns = port_tsc_to_ns(now + MIN(delta, TSC_DELTA_MAX));
 
 	spin_lock(&l->lock);
-	l->tsc_deadline = val;
-	timer_arm(l, val ? MAX(ns, 1U) : 0);
+	timer_arm(l, val ? MAX(ns, 1U) : 0, val);
 	spin_unlock(&l->lock);
 }
 
@@ -313,7 +313,7 @@ static void timer_fired(void *data)
 		uint64_t count = (uint64_t)l->reg[APIC_TMICT] << timer_shift(l);
 		uint64_t period = MAX(count, PERIOD_MIN_NS);
 
-		timer_arm(l, l->deadline + ((now - l->deadline) / period + 1) * period);
+		timer_arm(l, l->deadline + ((now - l->deadline) / period + 1) * period, 0);
 	} else if (due) {
 		l->deadline = 0;
 		l->tsc_deadline = 0;
@@ -344,12 +344,10 @@ static void timer_write(struct vlapic *l, unsigned int reg, uint32_t val)
 	spin_lock(&l->lock);
 	left = reg == APIC_TMICT ? val : timer_count(l);
 	l->reg[reg] = val;
-	if (was_tsc != is_tsc_mode(l)) {
-		timer_arm(l, 0);
-		l->tsc_deadline = 0;
-	} else if (reg == APIC_TMICT || (reg == APIC_TDCR && left)) {
-		timer_arm(l, left ? port_time_ns() + ((uint64_t)left << timer_shift(l)) : 0);
-	}
+	if (was_tsc != is_tsc_mode(l))
+		timer_arm(l, 0, 0);
+	else if (reg == APIC_TMICT || (reg == APIC_TDCR && left))
+		timer_arm(l, left ? port_time_ns() + ((uint64_t)left << timer_shift(l)) : 0, 0);
 	spin_unlock(&l->lock);
 }
 
@@ -396,37 +394,22 @@ static void reg_write(struct vcpu *v, unsigned int reg, uint32_t val)
 
 	if (reg_info[reg].access & LVT && !is_enabled(l))
 		val |= LVT_MASKED;
-	switch (reg) {
-	case APIC_EOI:
+	if (reg == APIC_EOI) {
 		end_of_interrupt(l);
-		break;
-	case APIC_SELF_IPI:
-		send_ipi(v, val | (TO_SELF << 18), 0);
-		break;
-	case APIC_ICR:
+	} else if (reg == APIC_ICR) {
 		l->reg[APIC_ICR] = val;
 		send_ipi(v, val, is_x2apic(l) ? l->reg[APIC_ICR2] : l->reg[APIC_ICR2] >> 24);
-		break;
-	case APIC_LVT_TIMER:
-	case APIC_TMICT:
-	case APIC_TDCR:
+	} else if (reg == APIC_SELF_IPI) {
+		send_ipi(v, val | (TO_SELF << 18), 0);
+	} else if (reg == APIC_LVT_TIMER || reg == APIC_TMICT || reg == APIC_TDCR) {
 		timer_write(l, reg, val);
-		break;
-	case APIC_SVR:
+	} else if (reg == APIC_SVR) {
 		write_svr(v, val);
-		break;
-	case APIC_ESR:
+	} else if (reg == APIC_ESR) {
 		l->reg[APIC_ESR] = l->esr_latch;
 		l->esr_latch = 0;
-		break;
-	case APIC_ID:	/* as on newer CPUs it stays what it is */
-		break;
-	case APIC_DFR:
-		write_once(l->reg[APIC_DFR], val | ~reg_info[APIC_DFR].valid);
-		break;
-	default:
-		write_once(l->reg[reg], val);
-		break;
+	} else if (reg != APIC_ID) {	/* as on newer CPUs it stays what it is */
+		write_once(l->reg[reg], reg == APIC_DFR ? val | ~reg_info[reg].valid : val);
 	}
 }
 
@@ -465,12 +448,9 @@ bool vlapic_write(struct vcpu *v, uint32_t offset, uint32_t val)
 /* In x2APIC mode the logical id follows from the id. */
 static void set_ids(struct vlapic *l)
 {
-	if (is_x2apic(l)) {
-		l->reg[APIC_ID] = l->id;
+	l->reg[APIC_ID] = is_x2apic(l) ? l->id : l->id << 24;
+	if (is_x2apic(l))
 		write_once(l->reg[APIC_LDR], (l->id >> 4) << 16 | 1u << (l->id & 15));
-	} else {
-		l->reg[APIC_ID] = l->id << 24;
-	}
 }
 
 void vlapic_reset(struct vcpu *v)
@@ -478,8 +458,7 @@ void vlapic_reset(struct vcpu *v)
 	struct vlapic *l = &v->lapic;
 
 	spin_lock(&l->lock);
-	timer_arm(l, 0);
-	l->tsc_deadline = 0;
+	timer_arm(l, 0, 0);
 	memset(l->reg, 0, sizeof(l->reg));
 	mask_lvts(l);
 	spin_unlock(&l->lock);
@@ -519,17 +498,15 @@ bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 	struct vlapic *l = &v->lapic;
 	uint32_t reg = msr - MSR_X2APIC;
 
-	if (msr == MSR_APIC_BASE) {
+	if (msr == MSR_APIC_BASE)
 		*val = l->base_msr;
-	} else if (msr == MSR_TSC_DEADLINE) {
+	else if (msr == MSR_TSC_DEADLINE)
 		*val = read_once(l->tsc_deadline);
-	} else {
-		if (!is_x2apic(l) || !reg_allows(&reg, XRD))
-			return false;
-		*val = reg_read(v, reg);
-		if (reg == APIC_ICR)
-			*val |= (uint64_t)l->reg[APIC_ICR2] << 32;
-	}
+	else if (!is_x2apic(l) || !reg_allows(&reg, XRD))
+		return false;
+	else
+		*val = reg_read(v, reg) |
+		       (reg == APIC_ICR ? (uint64_t)l->reg[APIC_ICR2] << 32 : 0);
 	return true;
 }
 
