@@ -29,13 +29,6 @@
 #define E820_ACPI 3u
 #define E820_MAX_BUILT 4u
 
-#define CR0_PE_ET 0x11u
-#define MTRR_DEF_WB 0x806u
-#define SEG_CODE 0xc9bu
-#define SEG_DATA 0xc93u
-#define SEG_TSS 0x8bu
-#define SEG_NO_LDT 0x82u
-
 #define SHORT_LIFE_NS 1000000000u
 #define SHORT_LIVES_MAX 5u
 
@@ -63,6 +56,7 @@ struct build {
 	gpa_t at_program, at_payload;		/* 0 unless the kernel is packed */
 	char error[100];
 	struct info_page page;
+	uint8_t acpi[] __aligned(16);		/* the tables */
 };
 
 /* --- What goes where ----------------------------------------------------- */
@@ -206,7 +200,9 @@ static const char *add_memory(struct build *b)
 static const char *load_files(struct build *b)
 {
 	const struct kernel_image *k = &b->kernel;
+	unsigned int nr_vcpus = b->config->vcpus;
 
+	acpi_guest_build(b->acpi, b->at_acpi, nr_vcpus);
 	/* What a segment has beyond its file is zero: fresh memory is. */
 	for (unsigned int i = 0; i < k->elf.nr_segments; i++) {
 		const struct elf_range *s = &k->elf.segment[i];
@@ -215,24 +211,11 @@ static const char *load_files(struct build *b)
 				     s->filesz))
 			return NO_MEMORY;
 	}
-	if (guest_phys_write(b->d, b->at_payload, k->payload, k->payload_size) ||
+	if (guest_phys_write(b->d, b->at_acpi, b->acpi, acpi_guest_size(nr_vcpus)) ||
+	    guest_phys_write(b->d, b->at_payload, k->payload, k->payload_size) ||
 	    guest_phys_write(b->d, b->at_initrd, b->initrd, b->initrd_size))
 		return NO_MEMORY;
 	return NULL;
-}
-
-static const char *load_acpi(struct build *b)
-{
-	size_t size = acpi_guest_size(b->config->vcpus);
-	uint8_t *tables = hv_alloc(size);
-	int rc;
-
-	if (!tables)
-		return NO_MEMORY;
-	acpi_guest_build(tables, b->at_acpi, b->config->vcpus);
-	rc = guest_phys_write(b->d, b->at_acpi, tables, size);
-	hv_free(tables);
-	return rc ? NO_MEMORY : NULL;
 }
 
 static const char *load_info(struct build *b)
@@ -260,14 +243,14 @@ static const char *load_info(struct build *b)
 /* vCPU 0 as the PVH ABI starts it; the unpacker finds its own input in more registers. */
 static const char *set_entry(struct build *b)
 {
-	struct guest_segment data = { .attr = SEG_DATA, .limit = ~0u };
+	static const struct guest_segment data = { .attr = 0xc93, .limit = ~0u };
+	/* Protected, no paging: flat segments, a task of minimal size, an empty LDT. */
 	struct guest_system sys = {
-		.cr0 = CR0_PE_ET, .dr6 = 0xffff0ff0, .dr7 = 0x400, .pat = 0x0007040600070406ULL,
+		.cr0 = 0x11, .dr6 = 0xffff0ff0, .dr7 = 0x400, .pat = 0x0007040600070406ULL,
 		.seg = {
 			[SEG_ES] = data, [SEG_SS] = data, [SEG_DS] = data, [SEG_FS] = data,
-			[SEG_GS] = data, [SEG_CS] = { .attr = SEG_CODE, .limit = ~0u },
-			[SEG_TR] = { .attr = SEG_TSS, .limit = 0x67 },
-			[SEG_LDTR] = { .attr = SEG_NO_LDT },
+			[SEG_GS] = data, [SEG_CS] = { .attr = 0xc9b, .limit = ~0u },
+			[SEG_TR] = { .attr = 0x8b, .limit = 0x67 }, [SEG_LDTR] = { .attr = 0x82 },
 		},
 	};
 	struct guest_regs regs = {
@@ -278,8 +261,6 @@ static const char *set_entry(struct build *b)
 		.rip = b->at_program + b->kernel.elf.entry, .rflags = 2,
 	};
 
-	for (unsigned int i = 0; i < b->config->vcpus; i++)
-		b->d->vcpus[i]->msr.mtrr_def = MTRR_DEF_WB;
 	if (vcpu_set_entry(b->d->vcpus[0], &regs, &sys))
 		return "its first vCPU cannot be set up: report this as a bug";
 	vcpu_pause_clear(b->d->vcpus[0], PAUSE_DOWN);
@@ -288,13 +269,13 @@ static const char *set_entry(struct build *b)
 
 /* In this order; each returns NULL, or why there is no guest. */
 static const char *(*const steps[])(struct build *b) = {
-	find_files, plan_memory, create, set_scheduling, add_memory, load_files, load_acpi,
-	load_info, set_entry,
+	find_files, plan_memory, create, set_scheduling, add_memory, load_files, load_info,
+	set_entry,
 };
 
 bool builder_start(struct guest_config *config)
 {
-	struct build *b = hv_alloc(sizeof(*b));
+	struct build *b = hv_alloc(sizeof(*b) + acpi_guest_size(config->vcpus));
 	const char *error = b ? NULL : NO_MEMORY;
 
 	if (b)

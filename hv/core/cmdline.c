@@ -73,13 +73,12 @@ int cmdline_next(const char **pos, const char *end, char *buf, size_t size)
 
 char *cmdline_split(char *word)
 {
-	for (; *word; word++) {
-		if (*word == '=') {
-			*word = 0;
-			return word + 1;
-		}
-	}
-	return NULL;
+	while (*word && *word != '=')
+		word++;
+	if (!*word)
+		return NULL;
+	*word = 0;
+	return word + 1;
 }
 
 const struct option *option_find(const struct option *table, size_t nr, const char *name)

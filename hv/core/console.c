@@ -66,13 +66,12 @@ void console_printf(const char *fmt, ...)
 /* Writes @len bytes of whole lines above the unfinished one of the focus. */
 static void write_above(const char *text, size_t len)
 {
-	const struct line *open = mux.focus ? &mux.focus->out : NULL;
-	bool cut = open && open->len;
+	const struct line *open = mux.focus && mux.focus->out.len ? &mux.focus->out : NULL;
 
-	if (cut)
+	if (open)
 		port_console_write(CLEAR_LINE, strlen(CLEAR_LINE));
 	port_console_write(text, len);
-	if (cut)
+	if (open)
 		port_console_write(open->text, open->len);
 }
 

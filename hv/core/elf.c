@@ -13,12 +13,12 @@
 
 /* Where the fields of headers lie, and how wide addresses are. */
 static const struct layout {
-	uint8_t word, header;
+	uint8_t word;
 	uint8_t phoff, phentsize, phnum;	/* in the file header */
 	uint8_t phsize, offset, paddr, filesz, memsz;	/* in a program header */
 } layouts[] = {
-	{ 4, 52, 28, 42, 44, 32, 4, 12, 16, 20 },
-	{ 8, 64, 32, 54, 56, 56, 8, 24, 32, 40 },
+	{ 4, 28, 42, 44, 32, 4, 12, 16, 20 },
+	{ 8, 32, 54, 56, 56, 8, 24, 32, 40 },
 };
 
 /* A little-endian number of @size bytes. */

@@ -57,23 +57,16 @@ static bool module_is_config(const struct boot_module *mod)
 static int module_find(const struct boot_info *info, const char *name, const char *key,
 		       const char *guest)
 {
-	const char *number = name + 1;
-	uint64_t nr = info->nr_modules;
+	const char *base, *number = name + 1;
+	uint64_t wanted;
+	bool by_number = *name == '#' && !parse_u64(&number, &wanted) && !*number;
 	size_t len;
 
-	if (*name == '#') {
-		if (parse_u64(&number, &nr) || *number)
-			nr = info->nr_modules;
-	} else {
-		for (nr = 0; nr < info->nr_modules; nr++) {
-			const char *base = base_name(info->modules[nr].cmdline, &len);
-
-			if (len == strlen(name) && !strncmp(base, name, len))
-				break;
-		}
+	for (unsigned int nr = 0; nr < info->nr_modules; nr++) {
+		base = base_name(info->modules[nr].cmdline, &len);
+		if (by_number ? nr == wanted : len == strlen(name) && !strncmp(base, name, len))
+			return (int)nr;
 	}
-	if (nr < info->nr_modules)
-		return (int)nr;
 	log_err("guest %s: %s=%s: no boot module has that name: load it, or give its number"
 		" as #0", guest, key, name);
 	return -1;
@@ -122,34 +115,31 @@ static unsigned int config_words(struct guest_list *list, struct guest_config *c
 	return errors;
 }
 
-static unsigned int config_modules(struct guest_config *cfg, const struct boot_info *info)
-{
-	if (!*cfg->kernel) {
-		log_err("guest %s: kernel= is missing: name a boot module", cfg->name);
-		return 1;
-	}
-	cfg->kernel_module = module_find(info, cfg->kernel, "kernel", cfg->name);
-	if (*cfg->initrd)
-		cfg->initrd_module = module_find(info, cfg->initrd, "initrd", cfg->name);
-	return (cfg->kernel_module < 0) + (*cfg->initrd && cfg->initrd_module < 0);
-}
-
-/* Without args=, what the boot loader gave the kernel module is used. */
-static unsigned int config_args(struct guest_config *cfg, const struct boot_info *info)
+/* Finds the modules. Without args=, what the boot loader gave the kernel module is used. */
+static bool config_modules(struct guest_config *cfg, const struct boot_info *info)
 {
 	const char *p;
 	size_t len;
 
-	if (*cfg->args || cfg->kernel_module < 0)
-		return 0;
+	if (!*cfg->kernel) {
+		log_err("guest %s: kernel= is missing: name a boot module", cfg->name);
+		return false;
+	}
+	cfg->kernel_module = module_find(info, cfg->kernel, "kernel", cfg->name);
+	if (*cfg->initrd)
+		cfg->initrd_module = module_find(info, cfg->initrd, "initrd", cfg->name);
+	if (cfg->kernel_module < 0 || (*cfg->initrd && cfg->initrd_module < 0))
+		return false;
+	if (*cfg->args)
+		return true;
 	p = base_name(info->modules[cfg->kernel_module].cmdline, &len);
 	for (p += len; *p && (unsigned char)*p <= ' '; p++)
 		;
 	if (hv_snprintf(cfg->args, sizeof(cfg->args), "%s", p) < GUEST_ARGS_SIZE)
-		return 0;
+		return true;
 	log_err("guest %s: the arguments of module %d are longer than %d characters: shorten them",
 		cfg->name, (int)cfg->kernel_module, GUEST_ARGS_SIZE - 1);
-	return 1;
+	return false;
 }
 
 /* Reads one line, accepts or rejects it. */
@@ -171,8 +161,7 @@ static void list_add(struct guest_list *list, const struct boot_info *info,
 	};
 	hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", list->nr + list->rejected);
 	errors = config_words(list, cfg, text, end);
-	errors += config_modules(cfg, info);
-	errors += config_args(cfg, info);
+	errors += !config_modules(cfg, info);
 	for (unsigned int i = 0; i < list->nr; i++) {
 		if (!strcmp(list->guest[i].name, cfg->name)) {
 			log_err("guest %s: name= is taken by another guest: choose another",

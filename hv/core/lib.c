@@ -40,8 +40,7 @@ int parse_u64(const char **s, uint64_t *out)
 /* Where formatted text goes: pos counts on past the end of the buffer. */
 struct sink {
 	char *buf;
-	size_t size;
-	size_t pos;
+	size_t size, pos;
 };
 
 /* One conversion: what stands between '%' and its letter. */

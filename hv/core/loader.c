@@ -56,8 +56,7 @@ const char *kernel_parse(const uint8_t *file, uint64_t size, struct kernel_image
 {
 	const char *error;
 
-	k->payload = NULL;
-	k->payload_size = 0;
+	*k = (struct kernel_image){ .file = file };
 	if (size >= SETUP_END && !memcmp(file + SETUP_MAGIC, "HdrS", 4)) {
 		error = parse_bzimage(file, size, k);
 		k->file = unpack_elf;
@@ -67,7 +66,6 @@ const char *kernel_parse(const uint8_t *file, uint64_t size, struct kernel_image
 	if (size < 4 || memcmp(file, "\177ELF", 4))
 		return "the kernel is neither ELF nor bzImage: name another module in kernel=";
 	error = elf_parse(file, size, size, &k->elf);
-	k->file = file;
 	k->end = k->elf.end;
 	return error;
 }

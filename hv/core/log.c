@@ -42,24 +42,15 @@ static void ring_unlock(bool locked)
 		atomic_store_explicit(&busy, false, memory_order_release);
 }
 
-static void ring_append(const char *s, size_t len)
-{
-	bool locked = ring_lock();
-
-	while (len--)
-		ring[head++ % LOG_RING_SIZE] = *s++;
-	tail = MAX(tail, head - MIN(head, (uint64_t)LOG_RING_SIZE));
-	ring_unlock(locked);
-}
-
 void log_printf(enum log_level level, const char *fmt, ...)
 {
 	char line[PREFIX_MAX + LINE_MAX + 2];
 	uint64_t us = port_time_ns() / 1000;
-	size_t start, len;
+	size_t len, start = (size_t)hv_snprintf(line, PREFIX_MAX, "[%5lu.%06lu] ", us / 1000000,
+						us % 1000000);
+	bool locked;
 	va_list ap;
 
-	start = (size_t)hv_snprintf(line, PREFIX_MAX, "[%5lu.%06lu] ", us / 1000000, us % 1000000);
 	va_start(ap, fmt);
 	len = (size_t)hv_vsnprintf(line + start, LINE_MAX + 1, fmt, ap);
 	va_end(ap);
@@ -70,7 +61,11 @@ void log_printf(enum log_level level, const char *fmt, ...)
 			line[i] = '?';
 	}
 	line[len] = '\n';
-	ring_append(line, len + 1);
+	locked = ring_lock();
+	for (size_t i = 0; i <= len; i++)
+		ring[head++ % LOG_RING_SIZE] = line[i];
+	tail = MAX(tail, head - MIN(head, (uint64_t)LOG_RING_SIZE));
+	ring_unlock(locked);
 	if (level > log_console_level)
 		return;
 	line[len] = '\r';

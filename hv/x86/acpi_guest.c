@@ -116,7 +116,8 @@ static void finish(void *table, const char *signature, uint8_t revision, size_t 
 	t->checksum = checksum(table, length);
 }
 
-static void build_dsdt(struct dsdt *d, unsigned int n)
+/* The tables with one entry per processor. */
+static void build_cpus(struct madt *m, struct dsdt *d, unsigned int n)
 {
 	size_t length = sizeof(d->length) + sizeof(d->name) + n * sizeof(struct aml_cpu);
 
@@ -125,7 +126,12 @@ static void build_dsdt(struct dsdt *d, unsigned int n)
 	d->length[1] = (uint8_t)(length >> 4);
 	d->length[2] = (uint8_t)(length >> 12);
 	memcpy(d->name, "\\_SB_", sizeof(d->name));
+	m->lapic = (uint32_t)APIC_DEFAULT_BASE;
 	for (unsigned int i = 0; i < n; i++) {
+		m->cpu[i] = (struct madt_lapic){
+			.length = sizeof(struct madt_lapic), .processor = (uint8_t)i,
+			.apic_id = (uint8_t)(2 * i), .flags = 1,
+		};
 		d->cpu[i] = (struct aml_cpu){
 			.device = "\x5b\x82", .length = sizeof(struct aml_cpu) - 2,
 			.name = { 'C', (char)('0' + i / 100), (char)('0' + i / 10 % 10),
@@ -135,17 +141,6 @@ static void build_dsdt(struct dsdt *d, unsigned int n)
 		};
 	}
 	finish(d, "DSDT", 2, sizeof(*d) + n * sizeof(struct aml_cpu));
-}
-
-static void build_madt(struct madt *m, unsigned int n)
-{
-	m->lapic = (uint32_t)APIC_DEFAULT_BASE;
-	for (unsigned int i = 0; i < n; i++) {
-		m->cpu[i] = (struct madt_lapic){
-			.length = sizeof(struct madt_lapic), .processor = (uint8_t)i,
-			.apic_id = (uint8_t)(2 * i), .flags = 1,
-		};
-	}
 	finish(m, "APIC", 4, sizeof(*m) + n * sizeof(struct madt_lapic));
 }
 
@@ -159,8 +154,7 @@ void acpi_guest_build(uint8_t *buf, gpa_t gpa, unsigned int nr_vcpus)
 	size_t dsdt = dsdt_offset(nr_vcpus);
 	struct area *a = (void *)buf;
 
-	build_dsdt((void *)(buf + dsdt), nr_vcpus);
-	build_madt(&a->madt, nr_vcpus);
+	build_cpus(&a->madt, (void *)(buf + dsdt), nr_vcpus);
 	a->fadt.dsdt = (uint32_t)(gpa + dsdt);
 	a->fadt.x_dsdt = gpa + dsdt;
 	a->fadt.boot_arch = FADT_BOOT_ARCH;
