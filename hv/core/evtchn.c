@@ -433,16 +433,10 @@ int64_t evtchnop_status(struct vcpu *v, struct hypercall *hc, void *arg)
 }
 
 /* IPIs and the VIRQs of a vCPU stay with it. */
-static bool may_move(const struct evtchn_binding *to)
-{
-	if (to->state == EVTCHNSTAT_virq)
-		return !(VIRQS_PER_VCPU >> to->irq.nr & 1);
-	return to->state != EVTCHNSTAT_closed && to->state != EVTCHNSTAT_ipi;
-}
-
 int64_t evtchnop_bind_vcpu(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	const struct evtchn_bind_vcpu *op = arg;
+	const struct evtchn_binding *to;
 	struct evtchn *chn;
 	int err = 0;
 
@@ -451,10 +445,12 @@ int64_t evtchnop_bind_vcpu(struct vcpu *v, struct hypercall *hc, void *arg)
 	chn = evtchn_lock(v->domain, op->port);
 	if (!chn)
 		return -XEN_EINVAL;
-	if (may_move(&chn->to))
-		write_once(chn->to.vcpu, (uint16_t)op->vcpu);
-	else
+	to = &chn->to;
+	if (to->state == EVTCHNSTAT_closed || to->state == EVTCHNSTAT_ipi ||
+	    (to->state == EVTCHNSTAT_virq && VIRQS_PER_VCPU >> to->irq.nr & 1))
 		err = -XEN_EINVAL;
+	else
+		write_once(chn->to.vcpu, (uint16_t)op->vcpu);
 	spin_unlock(&chn->lock);
 	return err;
 }

@@ -39,11 +39,6 @@ static const uint64_t type_flags[P2M_TYPE_COUNT] = {
 /* Entries of these types go away one by one: merging them would not last. */
 #define MERGEABLE (1u << P2M_RAM | 1u << P2M_RAM_RO | 1u << P2M_MMIO)
 
-static enum p2m_type e_type(uint64_t e)
-{
-	return (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7);
-}
-
 static struct page *page_of(const uint64_t *slot)
 {
 	return &frame_table[virt_to_mfn(slot).v];
@@ -101,7 +96,7 @@ static uint64_t big_entry(const uint64_t *table, unsigned int level)
 	struct page *pg = page_of(table);
 
 	if (level >= TOP_LEVEL - 1 || pg->p2m_used != ENTRIES ||
-	    !(1u << e_type(first) & MERGEABLE) || (first & P2M_E_ADDR & (step * ENTRIES - 1)) ||
+	    !(1u << p2m_e_type(first) & MERGEABLE) || (first & P2M_E_ADDR & (step * ENTRIES - 1)) ||
 	    table[pg->p2m_odd] != first + step * pg->p2m_odd)
 		return 0;
 	for (uint32_t i = 1; i < ENTRIES; i++) {
@@ -173,7 +168,7 @@ static void forget(struct p2m *p, uint64_t e, unsigned int level, gfn_t gfn)
 
 	if (level || (pg && (pg->flags & PAGE_WALKED)))
 		p->changes++;
-	if (e_type(e) == P2M_SHARED && pg->shared_gfn == gfn.v + 1)
+	if (p2m_e_type(e) == P2M_SHARED && pg->shared_gfn == gfn.v + 1)
 		pg->shared_gfn = 0;
 }
 

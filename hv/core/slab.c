@@ -39,18 +39,6 @@ static struct page *slab_create(unsigned int shift)
 	return pg;
 }
 
-static uint8_t *slab_take(struct page *pg)
-{
-	uint8_t *va = mfn_to_virt(page_to_mfn(pg));
-	uint8_t *obj = va + ((size_t)pg->slab_first << pg->order);
-
-	pg->slab_first = *obj;
-	pg->slab_used++;
-	if (pg->slab_first == NO_OBJECT)
-		page_list_del(&partial[pg->order], pg);
-	return obj;
-}
-
 void slab_init(void)
 {
 	memset(partial, 0, sizeof(partial));
@@ -59,7 +47,7 @@ void slab_init(void)
 void *hv_alloc(size_t size)
 {
 	unsigned int shift = MAX((unsigned int)(fls64(size - 1) + 1), MIN_SHIFT);
-	struct page *fresh;
+	struct page *pg;
 	uint8_t *obj;
 
 	if (!size || size > MAX_SIZE)
@@ -71,13 +59,18 @@ void *hv_alloc(size_t size)
 	spin_lock(&lock);
 	if (!partial[shift].first) {
 		spin_unlock(&lock);
-		fresh = slab_create(shift);
-		if (!fresh)
+		pg = slab_create(shift);
+		if (!pg)
 			return NULL;
 		spin_lock(&lock);
-		page_list_add(&partial[shift], fresh, true);
+		page_list_add(&partial[shift], pg, true);
 	}
-	obj = slab_take(&frame_table[partial[shift].first]);
+	pg = &frame_table[partial[shift].first];
+	obj = (uint8_t *)mfn_to_virt(page_to_mfn(pg)) + ((size_t)pg->slab_first << shift);
+	pg->slab_first = *obj;
+	pg->slab_used++;
+	if (pg->slab_first == NO_OBJECT)
+		page_list_del(&partial[shift], pg);
 	spin_unlock(&lock);
 	memset(obj, 0, size);
 	return obj;

@@ -35,8 +35,7 @@ struct p2m {
 	uint64_t *root;		/* owned; top level table */
 	uint64_t root_paddr;
 	uint64_t *spare;	/* owned; an empty table kept for the next one; lock */
-	uint32_t tables;	/* page table pages in use; lock */
-	uint32_t tables_max;	/* the domain's limit for them */
+	uint32_t tables, tables_max; /* page table pages in use, and at most; lock */
 	gfn_t max_gfn;		/* highest ever mapped */
 	uint64_t changes;	/* how often a frame with PAGE_WALKED went; write lock */
 	gfn_t teardown_gfn;	/* where p2m_teardown_step() goes on, */
@@ -77,9 +76,11 @@ static inline uint64_t *p2m_e_table(uint64_t e)
 }
 
 /* Does the entry point to a table? Not for the lowest level. */
-static inline bool p2m_e_is_table(uint64_t e)
+static inline bool p2m_e_is_table(uint64_t e) { return (e & (P2M_E_P | P2M_E_BIG)) == P2M_E_P; }
+
+static inline enum p2m_type p2m_e_type(uint64_t e)
 {
-	return (e & (P2M_E_P | P2M_E_BIG)) == P2M_E_P;
+	return (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7);
 }
 
 /*
@@ -119,8 +120,7 @@ static inline struct p2m_entry p2m_get(const struct p2m *p, gfn_t gfn)
 
 	return (struct p2m_entry){
 		.mfn = MFN(((e & P2M_E_ADDR) >> PAGE_SHIFT) + (gfn.v & ((1ULL << order) - 1))),
-		.type = (enum p2m_type)(e >> P2M_E_TYPE_SHIFT & 7),
-		.order = (uint8_t)order,
+		.type = p2m_e_type(e), .order = (uint8_t)order,
 	};
 }
 
@@ -154,10 +154,7 @@ static inline bool p2m_is_writable(enum p2m_type t)
 	return t == P2M_RAM || t == P2M_SHARED || t == P2M_GRANT_RW || t == P2M_FOREIGN;
 }
 
-static inline bool p2m_is_ram(enum p2m_type t)
-{
-	return t != P2M_HOLE && t != P2M_MMIO;
-}
+static inline bool p2m_is_ram(enum p2m_type t) { return t != P2M_HOLE && t != P2M_MMIO; }
 
 /*
  * The page behind @gfn with a reference, only if it is the domain's own RAM

@@ -117,10 +117,7 @@ uint64_t page_total_count(void);
 /* For failure injection in tests: fails the n-th next allocation; 0 = off. */
 extern unsigned int page_fail_after;
 
-static inline bool page_fail_now(void)
-{
-	return page_fail_after && --page_fail_after == 0;
-}
+static inline bool page_fail_now(void) { return page_fail_after && --page_fail_after == 0; }
 
 /* Forgets all small allocations; for page_init(). */
 void slab_init(void);
