@@ -21,8 +21,7 @@
 #define ZERO_ONLY 0x1		/* a feature that is not offered: off is all there is */
 
 struct param_rule {
-	uint16_t flags;
-	uint16_t values;	/* unless 0, a bit for every value allowed */
+	uint16_t flags, values;	/* P_*; unless 0, a bit for every value allowed */
 };
 
 /* The builder and the control domain may do what no rule forbids to all. */

@@ -8,11 +8,10 @@
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 
-#define NSEC_PER_MSEC 1000000ULL
-#define PERIOD_MIN NSEC_PER_MSEC
+#define PERIOD_MIN 1000000u			/* ns */
 #define PERIOD_MAX (INT64_MAX >> 1)
 #define TIMER_FAR (1ULL << 50)			/* set_timer_op distrusts what is beyond */
-#define TIMER_FAR_NS (100 * NSEC_PER_MSEC)	/* and fires then instead */
+#define TIMER_FAR_NS 100000000u			/* and fires then instead */
 
 /* --- Timers --------------------------------------------------------------- */
 

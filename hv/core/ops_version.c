@@ -31,10 +31,7 @@ static const xen_platform_parameters_t platform_parameters = { .virt_start = VIR
 int64_t version_constant(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 #define CONSTANT(name) [XENVER_##name] = { &name, sizeof(name) }
-	static const struct {
-		const void *data;
-		size_t size;
-	} constants[] = {
+	static const struct { const void *data; size_t size; } constants[] = {
 		CONSTANT(extraversion), CONSTANT(compile_info), CONSTANT(capabilities),
 		CONSTANT(changeset), CONSTANT(platform_parameters),
 	};

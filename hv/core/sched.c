@@ -450,11 +450,11 @@ static struct vcpu *pick(struct pcpu *p, uint64_t now)
 /* A slice only where a vCPU, a budget or postponed work waits for its end. Lock held. */
 static void set_slice(struct pcpu *p, struct vcpu *v, uint64_t now)
 {
-	bool shares = v && !is_rt(v), lone;
 	uint64_t ns = v ? budget_left(v, now) : NEVER;
+	bool shares = v && !is_rt(v);
+	bool lone = shares && !p->sched.queue.first && !atomic_load(&waiting_mask) &&
+		    !atomic_load_explicit(&p->softirqs, memory_order_relaxed);
 
-	lone = shares && !p->sched.queue.first && !atomic_load(&waiting_mask) &&
-	       !atomic_load_explicit(&p->softirqs, memory_order_relaxed);
 	set_mask(&lone_mask, p->cpu_id, lone);
 	if (shares && !lone)
 		ns = MIN(ns, SLICE);
@@ -592,14 +592,12 @@ static int admit(struct vcpu *v, uint32_t util, uint64_t mask, uint64_t *allowed
 static int reconfigure(struct vcpu *v, const struct sched_params *par, uint64_t affinity)
 {
 	struct sched_vcpu *s = &v->sched;
-	uint64_t allowed, now;
-	uint32_t util = 0;
+	uint64_t allowed, now, period = par->rt_period_ns;
+	uint32_t util = !period ? 0 :
+			(uint32_t)((par->rt_budget_ns * 1000000 + period - 1) / period);
 	struct pcpu *p;
 	int rc;
 
-	if (par->rt_period_ns)
-		util = (uint32_t)((par->rt_budget_ns * 1000000 + par->rt_period_ns - 1) /
-				  par->rt_period_ns);
 	rc = admit(v, util, affinity, &allowed);
 	if (rc)
 		return rc;
@@ -612,10 +610,8 @@ static int reconfigure(struct vcpu *v, const struct sched_params *par, uint64_t 
 	s->allowed = allowed;
 	s->weight = par->weight;
 	s->rt_util = util;
-	s->rt = (struct sched_budget){
-		.period = par->rt_period_ns, .quota = par->rt_budget_ns,
-		.until = now + par->rt_period_ns, .left = (int64_t)par->rt_budget_ns,
-	};
+	s->rt = (struct sched_budget){ .period = period, .quota = par->rt_budget_ns,
+		.until = now + period, .left = (int64_t)par->rt_budget_ns };
 	clamp_vruntime(p, v, WAKE_CREDIT);
 	if (s->loaded)
 		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);

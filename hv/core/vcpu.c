@@ -9,10 +9,7 @@
 #include "hospes/domain.h"
 #include "hospes/log.h"
 
-#define RFLAGS_RESET 0x2u
 #define CR0_RESET 0x60000010u	/* caches off, real mode */
-#define DR6_RESET 0xffff0ff0u
-#define DR7_RESET 0x400u
 #define SEG_CODE 0x9bu		/* present, accessed, readable */
 #define SEG_DATA 0x93u
 #define SEG_SYS_LDT 0x82u
@@ -180,8 +177,9 @@ void vcpu_dump(struct vcpu *v)
 	log_err("d%uv%u: rip %016lx rflags %08lx", v->domain->id, v->id, v->regs.rip,
 		v->regs.rflags);
 	for (unsigned int i = 0; i < GPR_COUNT; i += 4)
-		log_err("%-3s %016lx %-3s %016lx %-3s %016lx %-3s %016lx", names[i], gpr[i], names[i + 1],
-			gpr[i + 1], names[i + 2], gpr[i + 2], names[i + 3], gpr[i + 3]);
+		log_err("%-3s %016lx %-3s %016lx %-3s %016lx %-3s %016lx", names[i], gpr[i],
+			names[i + 1], gpr[i + 1], names[i + 2], gpr[i + 2], names[i + 3],
+			gpr[i + 3]);
 	cpu->dump(v);
 }
 

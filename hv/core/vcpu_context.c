@@ -7,8 +7,6 @@
 #include "hospes/domain.h"
 
 #define CR0_ET 0x10u
-#define RFLAGS_ONE 0x2u
-#define PAT_RESET 0x0007040600070406ULL
 
 #define ATTR_RW 0x2u		/* readable code or writable data */
 #define ATTR_CODE 0x8u
@@ -51,7 +49,7 @@ static bool segments_ok(const struct guest_segment *seg)
 #define REGS(c, e) { \
 	.gpr = { (c)->e##ax, (c)->e##cx, (c)->e##dx, (c)->e##bx, \
 		 (c)->e##sp, (c)->e##bp, (c)->e##si, (c)->e##di }, \
-	.rip = (c)->e##ip, .rflags = (c)->e##flags | RFLAGS_ONE }
+	.rip = (c)->e##ip, .rflags = (c)->e##flags | RFLAGS_RESET }
 #define CONTROL(c) \
 	.cr0 = (c)->cr0 | CR0_ET, .cr3 = (c)->cr3, .cr4 = (c)->cr4, .efer = (c)->efer
 
@@ -91,8 +89,8 @@ int vcpu_context_check(const struct domain *d, const struct vcpu_hvm_context *c,
 	    (!(s->cr0 & CR0_PG) || !(s->efer & EFER_LME) || !gva_is_canonical(r->rip)))
 		return -XEN_EINVAL;
 	s->cpl = (s->seg[SEG_SS].attr & ATTR_DPL) >> 5;
-	s->dr6 = 0xffff0ff0;
-	s->dr7 = 0x400;
+	s->dr6 = DR6_RESET;
+	s->dr7 = DR7_RESET;
 	s->pat = PAT_RESET;
 	return 0;
 }

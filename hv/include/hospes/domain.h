@@ -75,8 +75,7 @@ struct vcpu {
 	/* MSRs the policy keeps per vCPU. */
 	struct {
 		uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
-		uint64_t tsc_adjust, tsc_aux, xcr0, hwcr;
-		uint64_t mc_ctl[2];
+		uint64_t tsc_adjust, tsc_aux, xcr0, hwcr, mc_ctl[2];
 	} msr;
 
 	uint64_t long_since;		/* ns: when the long hypercall began; own */

@@ -22,9 +22,9 @@ enum {
 	VECTOR_SS = 12, VECTOR_GP = 13, VECTOR_PF = 14, VECTOR_AC = 17, VECTOR_MC = 18,
 };
 enum {
-	RFLAGS_CF = 1 << 0, RFLAGS_PF = 1 << 2, RFLAGS_AF = 1 << 4, RFLAGS_ZF = 1 << 6,
-	RFLAGS_SF = 1 << 7, RFLAGS_TF = 1 << 8, RFLAGS_IF = 1 << 9, RFLAGS_DF = 1 << 10,
-	RFLAGS_OF = 1 << 11, RFLAGS_RF = 1 << 16, RFLAGS_VM = 1 << 17,
+	RFLAGS_CF = 1 << 0, RFLAGS_RESET = 1 << 1, RFLAGS_PF = 1 << 2, RFLAGS_AF = 1 << 4,
+	RFLAGS_ZF = 1 << 6, RFLAGS_SF = 1 << 7, RFLAGS_TF = 1 << 8, RFLAGS_IF = 1 << 9,
+	RFLAGS_DF = 1 << 10, RFLAGS_OF = 1 << 11, RFLAGS_RF = 1 << 16, RFLAGS_VM = 1 << 17,
 };
 enum {
 	CR0_PE = 1 << 0, CR0_WP = 1 << 16, CR0_NW = 1 << 29, CR0_CD = 1 << 30,
@@ -34,11 +34,13 @@ enum {
 	DR6_BS = 1 << 14,
 };
 #define CR0_PG (1ULL << 31)
+#define DR6_RESET 0xffff0ff0u
+#define DR7_RESET 0x400u
+#define PAT_RESET 0x0007040600070406ULL
 
 struct guest_regs {
 	uint64_t gpr[GPR_COUNT];
-	uint64_t rip;
-	uint64_t rflags;
+	uint64_t rip, rflags;
 };
 
 /* The first six in encoding order; all as a VMCB has them. */
@@ -52,8 +54,7 @@ enum guest_seg {
  * bytes. GDTR and IDTR have base and limit only.
  */
 struct guest_segment {
-	uint16_t sel;
-	uint16_t attr;
+	uint16_t sel, attr;
 	uint32_t limit;
 	uint64_t base;
 };

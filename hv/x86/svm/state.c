@@ -13,7 +13,6 @@
 #include "hospes/log.h"
 
 #define EFER_KNOWN 0xcd01ULL	/* SCE, LME, LMA, NXE, FFXSR, TCE */
-#define PAT_RESET 0x0007040600070406ULL
 
 #define K(kind) ((kind) + 1)
 
