@@ -182,7 +182,6 @@ static void decode_mem16(struct cursor *c, struct insn *in, unsigned int mod)
 {
 	static const uint8_t bases[8] = {
 		GPR_RBX, GPR_RBX, GPR_RBP, GPR_RBP, GPR_RSI, GPR_RDI, GPR_RBP, GPR_RBX };
-	static const uint8_t indexes[4] = { GPR_RSI, GPR_RDI, GPR_RSI, GPR_RDI };
 	unsigned int rm = in->modrm & 7;
 
 	if (mod == 0 && rm == 6) {
@@ -191,7 +190,7 @@ static void decode_mem16(struct cursor *c, struct insn *in, unsigned int mod)
 	}
 	in->base = bases[rm];
 	if (rm < 4)
-		in->index = indexes[rm];
+		in->index = rm & 1 ? GPR_RDI : GPR_RSI;
 	in->disp = take_signed(c, mod);
 }
 

@@ -59,10 +59,9 @@ static const struct reg_info reg_info[APIC_REGS] = {
 	[APIC_SVR] = { RW, 0x3ff }, [APIC_ISR ... APIC_IRR + 7] = READ_ONLY,
 	[APIC_ESR] = { RW, 0 }, [APIC_LVT_CMCI] = { RW | LVT, 0x107ff },
 	[APIC_ICR] = { RW, 0xccfff }, [APIC_ICR2] = { RD | WR, 0xff000000 },
-	[APIC_LVT_TIMER] = { RW | LVT, 0x700ff },
+	[APIC_LVT_TIMER] = { RW | LVT, 0x700ff }, [APIC_LVT_ERROR] = { RW | LVT, 0x100ff },
 	[APIC_LVT_THERMAL ... APIC_LVT_PERF] = { RW | LVT, 0x107ff },
 	[APIC_LVT_LINT0 ... APIC_LVT_LINT1] = { RW | LVT, 0x1a7ff },
-	[APIC_LVT_ERROR] = { RW | LVT, 0x100ff },
 	[APIC_TMICT] = { RW, 0xffffffff }, [APIC_TMCCT] = READ_ONLY,
 	[APIC_TDCR] = { RW, 0xb }, [APIC_SELF_IPI] = { XWR, 0xff },
 };

@@ -23,8 +23,7 @@ enum insn_op {
 	/* exactly one encoding without prefixes: insn_length_fast() knows them */
 	INSN_CPUID, INSN_RDMSR, INSN_WRMSR, INSN_VMMCALL, INSN_HLT, INSN_PAUSE, INSN_XSETBV,
 	INSN_INVD, INSN_WBINVD, INSN_ICEBP,
-	INSN_FIXED_COUNT,
-	INSN_MOV_TO_CR = INSN_FIXED_COUNT,
+	INSN_FIXED_COUNT, INSN_MOV_TO_CR = INSN_FIXED_COUNT,
 	/* emulated; those that use ports last */
 	INSN_ADD, INSN_OR, INSN_ADC, INSN_SBB, INSN_AND, INSN_SUB, INSN_XOR, INSN_CMP, INSN_TEST,
 	INSN_INC, INSN_DEC, INSN_NOT, INSN_NEG, INSN_BT, INSN_BTS, INSN_BTR, INSN_BTC,
@@ -39,8 +38,7 @@ struct insn {
 	uint8_t len;
 	uint8_t op;		/* enum insn_op */
 	uint16_t opcode;	/* with 0x0f or 0x38 above it for those maps */
-	uint8_t op_bytes;	/* operand size: 1, 2, 4 or 8 */
-	uint8_t src_bytes;	/* of the source operand: smaller for MOVZX and MOVSX */
+	uint8_t op_bytes, src_bytes;	/* 1, 2, 4 or 8; the source is smaller for MOVZX, MOVSX */
 	uint8_t addr_bytes;	/* 2, 4 or 8 */
 	uint8_t dst, src;	/* enum insn_operand */
 	uint8_t rep;		/* 0, 0xf2 or 0xf3: the last one seen */
@@ -50,10 +48,8 @@ struct insn {
 	bool is_mem;		/* OPD_RM is in memory at base + (index << scale) + disp */
 	bool rip_relative;	/* add the address of the next instruction */
 	uint8_t modrm, reg, rm;	/* reg and rm extended by REX; rm only if !is_mem */
-	uint8_t base, index;	/* GPR_* or INSN_NO_REG */
-	uint8_t scale;
-	uint64_t disp;		/* sign-extended */
-	uint64_t imm;		/* sign-extended from its size in the encoding */
+	uint8_t base, index, scale;	/* GPR_* or INSN_NO_REG */
+	uint64_t disp, imm;	/* sign-extended from their sizes in the encoding */
 };
 
 /*

@@ -10,7 +10,6 @@
 
 #include "hospes/types.h"
 
-struct domain;
 struct vcpu;
 
 #define FEATURE_INVTSC (1u << 8)	/* leaf 0x80000007 EDX */

@@ -12,7 +12,6 @@
 
 #include "hospes/timer.h"
 
-struct domain;
 struct vcpu;
 
 #define APIC_DEFAULT_BASE 0xfee00000ULL
