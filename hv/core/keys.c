@@ -12,7 +12,6 @@
 #include "hospes/log.h"
 
 #define KEYS_MAX 32u
-#define MIB_SHIFT (20 - PAGE_SHIFT)
 
 static const char *const exit_names[EXIT_KIND_COUNT] = {
 	"interrupt", "nmi", "hypercall", "cpuid", "rdmsr", "wrmsr", "io", "npf", "hlt", "pause",
@@ -31,7 +30,7 @@ static void show_domain(struct domain *d, void *data)
 	console_printf("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
 		       domain_is_dying(d) ? "dying" : d->shut_down ? "shutdown" :
 		       d->paused ? "paused" : "running",
-		       atomic_load(&d->tot_pages) >> MIB_SHIFT, d->nr_vcpus, ns / 1000000);
+		       atomic_load(&d->tot_pages) >> (20 - PAGE_SHIFT), d->nr_vcpus, ns / 1000000);
 }
 
 static void show_vcpus(struct domain *d, void *data)

@@ -8,8 +8,6 @@
  */
 #include "hospes/log.h"
 
-#include <stdatomic.h>
-
 #include "hospes/console.h"
 #include "hospes/lib.h"
 #include "hospes/port.h"
@@ -21,7 +19,7 @@
 static char ring[LOG_RING_SIZE];
 static uint64_t head, tail;		/* stream positions: next to write, oldest kept */
 static atomic_bool busy;
-static atomic_bool panicking;
+atomic_bool log_panicking;
 enum log_level log_console_level = LOG_INFO;
 
 static bool ring_lock(void)
@@ -29,7 +27,7 @@ static bool ring_lock(void)
 	for (unsigned int i = 0; i < PATIENCE; i++) {
 		if (!atomic_exchange_explicit(&busy, true, memory_order_acquire))
 			return true;
-		if (atomic_load_explicit(&panicking, memory_order_relaxed))
+		if (atomic_load_explicit(&log_panicking, memory_order_relaxed))
 			break;
 		port_relax();
 	}
@@ -83,9 +81,4 @@ size_t log_read(uint64_t *pos, char *buf, size_t len)
 		buf[i] = ring[(*pos)++ % LOG_RING_SIZE];
 	ring_unlock(locked);
 	return len;
-}
-
-void log_panic_mode(void)
-{
-	atomic_store_explicit(&panicking, true, memory_order_relaxed);
 }

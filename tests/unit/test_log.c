@@ -188,7 +188,7 @@ static void test_two_cpus(void **state)
 static void test_panic_mode(void **state)
 {
 	(void)state;
-	log_panic_mode();
+	atomic_store(&log_panicking, true);
 	log_err("last words");
 	assert_non_null(strstr(test_console_output(), "last words"));
 	assert_non_null(strstr(ring_text(), "last words"));

@@ -10,6 +10,8 @@
 #ifndef HOSPES_LOG_H
 #define HOSPES_LOG_H
 
+#include <stdatomic.h>
+
 #include "hospes/types.h"
 
 enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -34,7 +36,7 @@ extern enum log_level log_console_level;
  */
 size_t log_read(uint64_t *pos, char *buf, size_t len);
 
-/* From now on the lock is not waited for: the CPU that holds it may be dead. */
-void log_panic_mode(void);
+/* Once set, the lock is not waited for: the CPU that holds it may be dead. */
+extern atomic_bool log_panicking;
 
 #endif

@@ -111,7 +111,7 @@ static void __noreturn die(const char *text, const struct trap_frame *f, uint64_
 
 	__asm__ volatile("cli");
 	if (atomic_compare_exchange_strong(&panic_cpu, &first, me)) {
-		log_panic_mode();
+		atomic_store(&log_panicking, true);
 		if (port_nr_pcpus() > 1)
 			lapic_send(0, ICR_NMI | ICR_OTHERS);
 		log_err("panic: %s (CPU %d)", text, me);
