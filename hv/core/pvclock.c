@@ -61,7 +61,7 @@ void pvclock_update(struct vcpu *v)
 
 void pvclock_update_wallclock(struct domain *d)
 {
-	uint64_t base = port_wallclock_base_ns(), sec = base / NSEC_PER_SEC;
+	uint64_t base = port_wallclock_base_ns, sec = base / NSEC_PER_SEC;
 
 	version_begin(&d->shared->wc_version);
 	write_once(d->shared->wc_sec, (uint32_t)sec);

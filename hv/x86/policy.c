@@ -258,13 +258,13 @@ static void cpuid_xen_time(const struct vcpu *v, uint32_t subleaf, struct cpuid_
 	if (subleaf == 0) {
 		/* The guest reads the real TSC; safe when it never changes its pace. */
 		out->eax = v->domain->policy->ext[7].edx & FEATURE_INVTSC ? 0x2 : 0;
-		out->ecx = (uint32_t)port_tsc_khz();
+		out->ecx = (uint32_t)port_tsc_khz;
 	} else if (subleaf == 1) {
 		port_pvclock_scale(&base, &mul, &shift);
 		*out = (struct cpuid_regs){ (uint32_t)offset, (uint32_t)(offset >> 32), mul,
 					    (uint32_t)(int32_t)shift };
 	} else if (subleaf == 2) {
-		out->eax = (uint32_t)port_tsc_khz();
+		out->eax = (uint32_t)port_tsc_khz;
 	}
 }
 

@@ -22,8 +22,8 @@
 
 uint8_t *port_directmap;
 struct boot_info test_boot;
-uint64_t test_tsc_khz = 2000000;
-uint64_t test_wallclock_base = 1700000000ULL * 1000000000ULL;
+uint64_t port_tsc_khz = 2000000;
+uint64_t port_wallclock_base_ns = 1700000000ULL * 1000000000ULL;
 void (*test_idle_hook)(void);
 bool test_panic_caught;
 jmp_buf test_panic_env;
@@ -233,39 +233,29 @@ uint64_t port_time_ns(void)
 	return atomic_load(&machine.now);
 }
 
-uint64_t port_tsc_khz(void)
-{
-	return test_tsc_khz;
-}
-
 uint64_t port_tsc_to_ns(uint64_t tsc)
 {
-	return (uint64_t)((unsigned __int128)tsc * 1000000 / test_tsc_khz);
+	return (uint64_t)((unsigned __int128)tsc * 1000000 / port_tsc_khz);
 }
 
 uint64_t port_tsc(void)
 {
-	return (uint64_t)((unsigned __int128)port_time_ns() * test_tsc_khz / 1000000);
+	return (uint64_t)((unsigned __int128)port_time_ns() * port_tsc_khz / 1000000);
 }
 
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)
 {
 	/* A multiplier in [2^31, 2^32) keeps the most precision. */
-	unsigned __int128 m = ((unsigned __int128)1000000 << 32) / test_tsc_khz;
+	unsigned __int128 m = ((unsigned __int128)1000000 << 32) / port_tsc_khz;
 	int s = 0;
 
 	for (; m >> 32; s++)
 		m >>= 1;
 	for (; !(m >> 31); s--)
-		m = ((unsigned __int128)1000000 << (33 - s)) / test_tsc_khz;
+		m = ((unsigned __int128)1000000 << (33 - s)) / port_tsc_khz;
 	*tsc_base = 0;
 	*mul = (uint32_t)m;
 	*shift = (int8_t)s;
-}
-
-uint64_t port_wallclock_base_ns(void)
-{
-	return test_wallclock_base;
 }
 
 void port_timer_arm(uint64_t ns)

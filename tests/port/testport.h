@@ -49,9 +49,7 @@ uint64_t test_deadline(unsigned int cpu);
 /* As CPU @cpu: takes its SOFTIRQ_TIMER, if raised, and runs what expired. */
 void test_run_timers(unsigned int cpu);
 
-/* Default 2,000,000 (2 GHz). Set before anything reads the clock. */
-extern uint64_t test_tsc_khz;
-extern uint64_t test_wallclock_base;
+/* port_tsc_khz is 2,000,000 (2 GHz) unless set before anything reads the clock. */
 
 /* --- Kicks, idle, console, power ---------------------------------------- */
 

@@ -15,7 +15,7 @@ static struct vcpu *v;
 
 static void start(uint64_t khz)
 {
-	test_tsc_khz = khz;
+	port_tsc_khz = khz;
 	machine_new(4096, 2);
 	d = guest_new(1, 40, false);
 	v = d->vcpus[0];
@@ -26,7 +26,7 @@ static void stop(void)
 {
 	assert_true(guest_end(d));
 	test_machine_fini();
-	test_tsc_khz = 2000000;
+	port_tsc_khz = 2000000;
 }
 
 static int setup(void **state)
@@ -125,13 +125,13 @@ static void wall_clock(void **state)
 {
 	uint32_t before = d->shared->wc_version;
 
-	test_wallclock_base = (2ULL << 32) * NSEC + 17 * NSEC + 123456789;
+	port_wallclock_base_ns = (2ULL << 32) * NSEC + 17 * NSEC + 123456789;
 	pvclock_update_wallclock(d);
 	assert_int_equal(d->shared->wc_version, before + 2);
 	assert_int_equal(d->shared->wc_sec, 17);
 	assert_int_equal(d->shared->wc_sec_hi, 2);
 	assert_int_equal(d->shared->wc_nsec, 123456789);
-	test_wallclock_base = 1700000000ULL * NSEC;
+	port_wallclock_base_ns = 1700000000ULL * NSEC;
 }
 
 static int64_t register_area(unsigned int op, unsigned int id, uint64_t addr)

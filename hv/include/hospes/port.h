@@ -88,9 +88,9 @@ void port_relax(void);
 
 /* --- Time --------------------------------------------------------------- */
 
-/* The time stamp counter, and its frequency. Synchronous on all CPUs. */
+/* The time stamp counter, synchronous on all CPUs, and its frequency, constant after boot. */
 uint64_t port_tsc(void);
-uint64_t port_tsc_khz(void);
+extern uint64_t port_tsc_khz;
 
 /* Nanoseconds since boot: monotonic and the same on every CPU. */
 uint64_t port_time_ns(void);
@@ -105,8 +105,8 @@ uint64_t port_tsc_to_ns(uint64_t tsc);
  */
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift);
 
-/* Wall clock: nanoseconds since 1970 at port_time_ns() == 0. */
-uint64_t port_wallclock_base_ns(void);
+/* Wall clock: nanoseconds since 1970 at port_time_ns() == 0; constant after boot. */
+extern uint64_t port_wallclock_base_ns;
 
 /*
  * Asks for timer_interrupt() (timer.h) here at @ns, or as soon as possible

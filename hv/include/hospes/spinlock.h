@@ -52,9 +52,7 @@ static inline void lock_check_release(unsigned int level) {}
 
 static inline void spin_init(struct spinlock *l, enum lock_level level)
 {
-	atomic_init(&l->next, 0);
-	atomic_init(&l->owner, 0);
-	l->level = level;
+	*l = (struct spinlock)SPINLOCK(level);
 }
 
 /* Without the check of levels: for spin_lock() and spin_lock_pair() only. */
@@ -134,8 +132,7 @@ struct rwlock {
 
 static inline void rw_init(struct rwlock *l, enum lock_level level)
 {
-	atomic_init(&l->state, 0);
-	spin_init(&l->writers, level);
+	*l = (struct rwlock){ .writers = SPINLOCK(level) };
 }
 
 static inline void read_lock(struct rwlock *l)

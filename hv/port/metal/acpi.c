@@ -224,6 +224,7 @@ int acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map)
 	int rc = 0;
 
 	memset(a, 0, sizeof(*a));
+	a->ioapic[0].address = IOAPIC_DEFAULT;
 	for (unsigned int i = 0; i < ARRAY_SIZE(a->isa_irq); i++)
 		a->isa_irq[i].gsi = i;
 	found = (rsdp && read_rsdp(&r, rsdp, map)) || find_rsdp(&r, map);
@@ -233,9 +234,6 @@ int acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map)
 		parse_root(a, &root, 4);
 	else
 		rc = -XEN_ENODEV;
-	if (!a->nr_ioapics) {
-		a->nr_ioapics = 1;
-		a->ioapic[0].address = IOAPIC_DEFAULT;
-	}
+	a->nr_ioapics = MAX(a->nr_ioapics, 1u);
 	return rc;
 }

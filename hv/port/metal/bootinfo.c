@@ -13,11 +13,6 @@
 
 /* --- Ranges --- */
 
-static void drop(struct range_list *l, unsigned int i)
-{
-	l->r[i] = l->r[--l->nr];
-}
-
 static void append(struct range_list *l, paddr_t start, paddr_t end)
 {
 	if (start < end && l->nr < MAX_RANGES)
@@ -33,7 +28,7 @@ void ranges_sub(struct range_list *l, paddr_t start, paddr_t end)
 
 		if (start >= end || r.end <= start || r.start >= end)
 			continue;
-		drop(l, i);
+		l->r[i] = l->r[--l->nr];
 		append(l, r.start, MIN(r.end, start));
 		append(l, MAX(r.start, end), r.end);
 	}
@@ -48,7 +43,7 @@ void ranges_add(struct range_list *l, paddr_t start, paddr_t end)
 
 		if (r.end < start || r.start > end)
 			continue;
-		drop(l, i);
+		l->r[i] = l->r[--l->nr];
 		start = MIN(start, r.start);
 		end = MAX(end, r.end);
 	}
@@ -181,9 +176,7 @@ static int mb1_parse(struct boot_data *b, paddr_t info)
 enum { MB2_END = 0, MB2_CMDLINE = 1, MB2_MODULE = 3, MB2_MEMORY_MAP = 6, MB2_RSDP_OLD = 14,
        MB2_RSDP_NEW = 15 };
 
-struct mb2_tag {
-	uint32_t type, size;
-};
+struct mb2_tag { uint32_t type, size; };
 
 static void mb2_memory(struct boot_data *b, paddr_t tag)
 {

@@ -24,9 +24,8 @@ extern struct acpi_info acpi;
 
 extern uint8_t image_start[], text_end[], rodata_end[], image_end[];
 extern uint8_t boot_stack[], trap_stubs[], trampoline[], trampoline_end[];
-extern uint64_t boot_pml4[512];
-extern uint64_t kernel_cr3;	/* what all CPUs run on */
-extern uint64_t ap_stack;	/* for the CPU that is started now */
+/* kernel_cr3 is what all CPUs run on, ap_stack for the CPU that is started now. */
+extern uint64_t boot_pml4[512], kernel_cr3, ap_stack;
 
 void boot_main(uint32_t magic, uint32_t info) __noreturn;
 void ap_main(void) __noreturn;
@@ -55,7 +54,7 @@ struct cpu {
 	struct pcpu core;
 };
 
-extern struct cpu *cpus[MAX_PCPUS];
+extern struct cpu boot_cpu, *cpus[MAX_PCPUS];
 
 static inline struct cpu *this_cpu(void)
 {
@@ -107,8 +106,6 @@ enum {
 	LAPIC_LVT_LINT1 = 0x360, LAPIC_LVT_ERROR = 0x370, LAPIC_TIMER_INIT = 0x380,
 	LAPIC_TIMER_COUNT = 0x390, LAPIC_TIMER_DIVIDE = 0x3e0,
 };
-
-extern struct cpu boot_cpu;
 
 void apic_init(void);
 void lapic_enable(void);		/* on each CPU */

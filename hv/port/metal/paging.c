@@ -111,9 +111,7 @@ volatile void *map_device(paddr_t pa, uint64_t len)
 	return (volatile void *)(va + offset);
 }
 
-struct audit {
-	unsigned int mappings, exec_writable, text_writable;
-};
+struct audit { unsigned int mappings, exec_writable, text_writable; };
 
 static void audit_table(struct audit *a, const uint64_t *table, unsigned int level, bool write,
 			bool exec)

@@ -22,11 +22,11 @@ static struct {
 	uint64_t base;
 	uint32_t mul;
 	int8_t shift;			/* -4..26 for 62 kHz to 16 GHz */
-	uint64_t khz;
 } tsc;
 
+uint64_t port_tsc_khz, port_wallclock_base_ns;
+
 static uint64_t timer_scale;		/* ticks of the APIC's timer per ns, 32 fraction bits */
-static uint64_t wallclock_base;
 
 /* --- A clock of known frequency --- */
 
@@ -67,10 +67,7 @@ static struct reference find_reference(void)
 	return (struct reference){ "PIT", pit_read, PIT_HZ, 0xffff };
 }
 
-struct sample {
-	uint64_t tsc;
-	uint32_t ref;
-};
+struct sample { uint64_t tsc; uint32_t ref; };
 
 /* The pair that was read in the shortest time: nothing came between its halves. */
 static struct sample take_sample(const struct reference *ref)
@@ -95,7 +92,7 @@ static void set_scale(uint64_t khz)
 {
 	uint64_t n = 1000000ULL << 32;
 
-	tsc.khz = khz;
+	port_tsc_khz = khz;
 	for (; n / khz >> 32; n >>= 1)
 		tsc.shift++;
 	for (; !(n / khz >> 31); n <<= 1)
@@ -165,8 +162,8 @@ void time_init(uint64_t start)
 
 	calibrate(&ref);
 	tsc.base = start;
-	wallclock_base = rtc_seconds() * 1000000000ULL - port_time_ns();
-	log_info("TSC at %lu kHz by the %s", tsc.khz, ref.name);
+	port_wallclock_base_ns = rtc_seconds() * 1000000000ULL - port_time_ns();
+	log_info("TSC at %lu kHz by the %s", port_tsc_khz, ref.name);
 }
 
 /* The timer's own scale is rough: it may fire a little early. */
@@ -184,7 +181,7 @@ void time_interrupt(void)
 
 void delay_us(uint64_t us)
 {
-	uint64_t end = port_tsc() + us * tsc.khz / 1000;
+	uint64_t end = port_tsc() + us * port_tsc_khz / 1000;
 
 	while (port_tsc() < end)
 		port_relax();
@@ -198,11 +195,6 @@ uint64_t port_tsc(void)
 
 	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
 	return (uint64_t)hi << 32 | lo;
-}
-
-uint64_t port_tsc_khz(void)
-{
-	return tsc.khz;
 }
 
 uint64_t port_tsc_to_ns(uint64_t t)
@@ -225,11 +217,6 @@ void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift)
 	*tsc_base = tsc.base;
 	*mul = tsc.mul;
 	*shift = tsc.shift;
-}
-
-uint64_t port_wallclock_base_ns(void)
-{
-	return wallclock_base;
 }
 
 void port_timer_arm(uint64_t ns)

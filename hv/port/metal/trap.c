@@ -22,9 +22,7 @@ enum { EXC_NMI = 2, EXC_DOUBLE_FAULT = 8, EXC_GP = 13, EXC_MC = 18, EXC_COUNT = 
 #define MSR_MCG_CTL 0x17b
 #define MSR_MC0_CTL 0x400	/* then STATUS, ADDR, MISC; four for each bank */
 
-extern const struct fixup {
-	uint64_t from, to;
-} fixup_start[], fixup_end[];
+extern const struct fixup { uint64_t from, to; } fixup_start[], fixup_end[];
 
 /* Functions in rising order, made by scripts/symbols.py: offsets from image_start, names. */
 extern const uint32_t symbol_count, symbol_offsets[];
