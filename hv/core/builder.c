@@ -14,7 +14,6 @@
 #include "hospes/console.h"
 #include "hospes/domain.h"
 #include "hospes/gnttab.h"
-#include "hospes/lib.h"
 #include "hospes/loader.h"
 #include "hospes/log.h"
 #include "unpack/unpack.h"

@@ -12,9 +12,7 @@
 #include "hospes/console.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 #include "hospes/log.h"
-#include "hospes/pcpu.h"
 
 #define LINE_SIZE 200u
 #define CTRL_A 1

@@ -15,7 +15,6 @@
 #include "hospes/builder.h"
 #include "hospes/console.h"
 #include "hospes/gnttab.h"
-#include "hospes/guest_config.h"
 #include "hospes/log.h"
 
 #define QUIESCE_NS 50000u	/* until a CPU that was kicked has left its guest */

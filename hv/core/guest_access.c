@@ -14,7 +14,6 @@
 #include "hospes/guest_access.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 
 #define PTE_P	0x001ULL
 #define PTE_W	0x002ULL

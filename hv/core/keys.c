@@ -8,7 +8,6 @@
  */
 #include "hospes/console.h"
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 #include "hospes/log.h"
 
 #define KEYS_MAX 32u

@@ -10,7 +10,6 @@
 #include "hospes/domain.h"
 #include "hospes/gnttab.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
 
 #define PROGRESS_SHIFT 6
 #define MAX_EXTENTS (1ULL << 26)	/* more would not fit into the progress */

@@ -70,21 +70,8 @@ int64_t version_guest_handle(struct vcpu *v, struct hypercall *hc, void *arg)
 	return copy_to_guest(v, hc->ptr, v->domain->handle, sizeof(xen_domain_handle_t));
 }
 
+/* The image's build id is not handed out: as if the linker had made none. */
 int64_t version_build_id(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	const struct boot_info *info = port_boot_info();
-	uint32_t len;
-
-	if (!info->build_id_len)
-		return -XEN_ENODATA;
-	if (!hc->ptr)
-		return info->build_id_len;
-	if (copy_from_guest(v, &len, hc->ptr, sizeof(len)))
-		return -XEN_EFAULT;
-	if (len < info->build_id_len)
-		return -XEN_ENOBUFS;
-	if (copy_to_guest(v, hc->ptr + offsetof(struct xen_build_id, buf), info->build_id,
-			  info->build_id_len))
-		return -XEN_EFAULT;
-	return info->build_id_len;
+	return -XEN_ENODATA;
 }

@@ -13,8 +13,6 @@
 #include "hospes/p2m.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
-#include "hospes/pcpu.h"
 
 #define TOP_LEVEL 3u		/* entries of level n map 2^(9 n) frames */
 #define ENTRIES 512u

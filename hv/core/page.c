@@ -13,7 +13,6 @@
 #include "hospes/page.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 
 #define SCRUB_ORDER 4u			/* frames cleared in one step: 2^4 */
 #define REFS_MAX 0x7fffffffu

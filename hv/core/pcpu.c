@@ -8,7 +8,6 @@
 #include "hospes/builder.h"
 #include "hospes/console.h"
 #include "hospes/domain.h"
-#include "hospes/guest_config.h"
 #include "hospes/log.h"
 
 #define POSTPONED (1u << SOFTIRQ_REAP)	/* does not keep a vCPU from running */

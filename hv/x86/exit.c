@@ -11,7 +11,6 @@
 #include "hospes/domain.h"
 #include "hospes/emulate.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
 #include "hospes/log.h"
 
 #define PORT_DEBUG 0xe9

@@ -7,8 +7,6 @@
  */
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
-#include "hospes/lib.h"
-#include "hospes/policy.h"
 
 #define VENDOR_AMD 0x68747541u		/* "Auth", leaf 0 EBX */
 #define VENDOR_HYGON 0x6f677948u	/* "Hygo" */

@@ -10,7 +10,6 @@
 
 #include "hospes/cpu_insn.h"
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 
 #define EXT_BASE 0x80000000u
 #define XEN_BASE 0x40000000u

@@ -12,7 +12,6 @@
 #include "hospes/vlapic.h"
 
 #include "hospes/domain.h"
-#include "hospes/lib.h"
 
 #define MSR_APIC_BASE 0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u

@@ -147,22 +147,8 @@ static void version_features(void **state)
 
 static void version_build_id_rules(void **state)
 {
-	struct xen_build_id *id = guest_mem(control, PTR);
-
 	assert_int_equal(hcall(priv, VERSION, XENVER_build_id, PTR, 0), -XEN_ENODATA);
-	test_boot.build_id = (const uint8_t *)"ABCDEFGHIJKLMNOPQRST";
-	test_boot.build_id_len = 20;
 	assert_int_equal(hcall(v, VERSION, XENVER_build_id, PTR, 0), -XEN_EPERM);
-	assert_int_equal(hcall(priv, VERSION, XENVER_build_id, 0, 0), 20);
-	id->len = 19;
-	assert_int_equal(hcall(priv, VERSION, XENVER_build_id, PTR, 0), -XEN_ENOBUFS);
-	id->len = 20;
-	assert_int_equal(hcall(priv, VERSION, XENVER_build_id, PTR, 0), 20);
-	assert_memory_equal(id->buf, "ABCDEFGHIJKLMNOPQRST", 20);
-	assert_int_equal(hcall(priv, VERSION, XENVER_build_id, GUEST_BAD, 0), -XEN_EFAULT);
-	*(uint32_t *)guest_mem(control, GUEST_PAGES * PAGE_SIZE - 8) = 20;
-	assert_int_equal(hcall(priv, VERSION, XENVER_build_id, GUEST_PAGES * PAGE_SIZE - 8, 0),
-			 -XEN_EFAULT);
 }
 
 /* --- vcpu_op -------------------------------------------------------------- */

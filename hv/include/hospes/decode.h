@@ -48,7 +48,7 @@ struct insn {
 	bool is_mem;		/* OPD_RM is in memory at base + (index << scale) + disp */
 	bool rip_relative;	/* add the address of the next instruction */
 	uint8_t modrm, reg, rm;	/* reg and rm extended by REX; rm only if !is_mem */
-	uint8_t base, index, scale;	/* GPR_* or INSN_NO_REG */
+	uint8_t base, index, scale;	/* base, index: GPR_* or INSN_NO_REG */
 	uint64_t disp, imm;	/* sign-extended from their sizes in the encoding */
 };
 

@@ -24,7 +24,6 @@ struct pcpu {
 	struct vcpu *current;		/* the vCPU it runs, NULL when idle */
 	struct timer_queue timers;	/* own lock inside */
 	struct sched_pcpu sched;	/* sched lock */
-	void *cpu_private;		/* cpu.h implementation's */
 
 	/* TLB shoot-down: see p2m.c. */
 	_Atomic(struct vcpu *) in_guest; /* vCPU inside the guest now, or NULL */

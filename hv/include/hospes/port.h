@@ -44,8 +44,6 @@ struct boot_module {
 /* What the machine looked like at boot. Owned by the port, read-only. */
 struct boot_info {
 	const char *cmdline;
-	const uint8_t *build_id;	/* of the image, from its note */
-	uint32_t build_id_len;		/* 0: it has none */
 	unsigned int nr_modules;
 	struct boot_module modules[32];
 };
