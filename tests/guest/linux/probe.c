@@ -39,9 +39,16 @@ static uint64_t now(clockid_t clock)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/* What a kernel says when the machine around the emulator was busy and it had to wait. */
+static bool is_about_speed(const char *text)
+{
+	return strstr(text, "hrtimer: interrupt took") || strstr(text, "Long readout interval") ||
+	       strstr(text, "read-back delay");
+}
+
 /*
- * Counts kernel log records of level warning (4) or worse with a sequence
- * number of at least *from, prints them if asked, and moves *from behind the last.
+ * Counts kernel log records of level warning (4) or worse with a sequence number of at
+ * least *from, prints them if asked, and moves *from behind the last.
  */
 static unsigned int warnings(uint64_t *from, int print)
 {
@@ -60,7 +67,7 @@ static unsigned int warnings(uint64_t *from, int print)
 		if (sscanf(line, "%u,%llu", &prio, &seq) != 2 || !text || seq < *from)
 			continue;
 		*from = seq + 1;
-		if ((prio & 7) > 4)
+		if ((prio & 7) > 4 || is_about_speed(text))
 			continue;
 		nr++;
 		end = strchr(text, '\n');
