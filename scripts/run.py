@@ -25,7 +25,7 @@ def main():
     parser.add_argument('--guests', type=int, default=2, choices=range(1, 9), metavar='N')
     parser.add_argument('--memory', type=int, default=256, metavar='MIB', help='of each guest')
     parser.add_argument('--vcpus', type=int, default=1, metavar='N', help='of each guest')
-    parser.add_argument('--cpus', type=int, default=2, metavar='N', help='of the machine')
+    parser.add_argument('--cpus', type=int, default=2, metavar='N', help='for the guests')
     parser.add_argument('--kernel', choices=['cloud', 'generic'], default='cloud')
     parser.add_argument('--options', default='', help='more of the hypervisor command line')
     parser.add_argument('--print', action='store_true', help='show the command only')
@@ -34,8 +34,8 @@ def main():
     kernel = CLOUD if args.kernel == 'cloud' else GENERIC
     guests = [Guest(n, kernel=kernel, memory=args.memory, vcpus=args.vcpus, args='loglevel=3')
               for n in NAMES[:args.guests]]
-    append, modules = hospes_arguments(guests, args.options)
-    command = ['qemu-system-x86_64', '-M', 'q35,accel=tcg', '-cpu', CPU, '-smp', str(args.cpus),
+    smp, append, modules = hospes_arguments(guests, args.options, args.cpus)
+    command = ['qemu-system-x86_64', '-M', 'q35,accel=tcg', '-cpu', CPU, '-smp', str(smp),
                '-m', str(args.memory * args.guests + 512), '-display', 'none', '-nodefaults',
                '-serial', 'mon:stdio', '-echr', '29', '-no-reboot', '-kernel', HOSPES,
                '-append', append, '-initrd', ','.join(module_argument(m) for m in modules)]

@@ -198,12 +198,12 @@ class Guest:
         self.args = f'console=hvc0 quiet guest={name} {args}'.strip()
         self.keys = keys       # more of the configuration: 'weight=10 on_crash=restart'
 
-    def config(self):
-        """The guest as a word of the hypervisor's command line."""
+    def config(self, keys=''):
+        """The guest as a word of the hypervisor's command line, with more keys before its own."""
         words = [f'name={self.name}', f'kernel={os.path.basename(self.kernel)}']
         if self.initrd:
             words.append(f'initrd={os.path.basename(self.initrd)}')
-        words += [f'memory={self.memory}M', f'vcpus={self.vcpus}', self.keys,
+        words += [f'memory={self.memory}M', f'vcpus={self.vcpus}', keys, self.keys,
                   f"args='{self.args}'"]
         return 'guest="' + ' '.join(w for w in words if w) + '"'
 
@@ -211,18 +211,25 @@ class Guest:
         return [m for m in (self.kernel, self.initrd) if m]
 
 
-def hospes_arguments(guests, options=''):
-    """(command line, boot modules) that start the guests; each file is loaded once."""
+def hospes_arguments(guests, options='', cpus=2):
+    """(CPUs, command line, boot modules) of a machine with these guests on this many CPUs.
+
+    Of several CPUs the first is one more and runs no guest: in QEMU's TCG a CPU that loads x87
+    state rewrites flags of the first CPU without a lock, and a world switch there can lose its
+    change to them. scripts/emulator-race.py shows it. Each file is loaded once.
+    """
     modules = list(dict.fromkeys(m for g in guests for m in g.modules()))
-    return ' '.join([options] * bool(options) + [g.config() for g in guests]), modules
+    keys = f'cpus=1-{cpus}' if cpus > 1 else ''
+    words = [options] * bool(options) + [g.config(keys) for g in guests]
+    return cpus + (cpus > 1), ' '.join(words), modules
 
 
-def hospes(guests, name, options='', **settings):
+def hospes(guests, name, options='', cpus=2, **settings):
     """A machine running the hypervisor with these guests."""
     if not os.path.exists(HOSPES):
         raise Skip('no hypervisor image in ' + BUILD)
-    append, modules = hospes_arguments(guests, options)
-    return Machine(append=append, modules=modules, name=name, **settings)
+    smp, append, modules = hospes_arguments(guests, options, cpus)
+    return Machine(append=append, modules=modules, smp=smp, name=name, **settings)
 
 
 def long(test):

@@ -13,7 +13,7 @@ def up(m, guests):
 
 def test_one_guest_shell():
     a = Guest('a')
-    with hospes([a], 'stock-shell') as m:
+    with hospes([a], 'stock-shell', cpus=1) as m:
         up(m, [a])
         m.expect(r'a:/# ')
         m.command('echo $((6 * 7))', r'^(\S* ?)?42$')
