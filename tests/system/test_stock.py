@@ -114,7 +114,7 @@ def test_reboot():
 def test_clock():
     a = Guest('a', vcpus=4, args='hospes.test=clock:5')
     with hospes([a], 'stock-clock') as m:
-        result = m.expect(r'HOSPES-CLOCK-OK samples=[1-9]\d* backwards=0 .*drift_ppm=(\S+)')
+        result = m.expect(r'HOSPES-CLOCK-OK samples=[1-9]\d* backwards=0 .*drift_ppm=(\S+)\n')
         if abs(float(result.group(1))) > 1000:
             raise m.failure('clock drift of 0.1 % or more')
         m.absent(BAD)
@@ -142,6 +142,6 @@ def test_sixteen_guests():
 def test_clock_ten_minutes():
     a = Guest('a', vcpus=4, args='hospes.test=clock:600')
     with hospes([a], 'stock-clock-long') as m:
-        result = m.expect(r'HOSPES-CLOCK-OK samples=[1-9]\d* backwards=0 .*drift_ppm=(\S+)', 1800)
+        result = m.expect(r'HOSPES-CLOCK-OK samples=[1-9]\d* backwards=0 .*drift_ppm=(\S+)\n', 1800)
         if abs(float(result.group(1))) > 1000:
             raise m.failure('clock drift of 0.1 % or more')
