@@ -34,7 +34,7 @@ static const char *block_unpack(struct unpack *u, const uint8_t *end)
 
 	while (in < end) {
 		uint8_t token = *in++;
-		size_t len = token >> 4, dist;
+		size_t len = token >> 4, dist, room;
 
 		if (len < 15 && end - in >= (long)TAIL && u->out_end - out >= (long)TAIL) {
 			__builtin_memcpy(out, in, TAIL);
@@ -64,10 +64,13 @@ static const char *block_unpack(struct unpack *u, const uint8_t *end)
 		len = token & 15;
 		if (len == 15 && !length_more(&in, end, &len))
 			break;
-		len = MIN(len + MIN_MATCH, (size_t)(u->out_end - out));
+		len += MIN_MATCH;
 		if (dist - 1 >= (size_t)(out - start))
 			break;
-		out = copy_match(out, dist, len, u->out_end);
+		room = (size_t)(u->out_end - out);
+		out = copy_match(out, dist, MIN(len, room), u->out_end);
+		if (len > room)
+			break;
 	}
 	u->out = out;
 	return corrupt;

@@ -140,6 +140,25 @@ static void test_lz4(void **state)
 }
 
 /* A short buffer is filled to its end before the error. */
+/* A match that the buffer cuts is an error even if nothing follows it. */
+static void test_lz4_cut_match(void **state)
+{
+	/* One literal, 19 bytes from one byte back, no literals. */
+	static const uint8_t stream[] = { 2, 0x21, 0x4c, 0x18, 6, 0, 0, 0, 0x1f, 'a', 1, 0, 0, 0 };
+	uint8_t buf[20];
+
+	(void)state;
+	for (size_t room = 1; room <= sizeof(buf); room++) {
+		struct unpack u = { stream, stream + sizeof(stream), buf, buf + room };
+		const char *error = lz4_unpack(&u);
+
+		assert_true(!error == (room == sizeof(buf)));
+		assert_ptr_equal(u.out, buf + room);
+		for (size_t i = 0; i < room; i++)
+			assert_int_equal(buf[i], 'a');
+	}
+}
+
 static void test_head(void **state)
 {
 	static const char *const commands[] = {
@@ -313,6 +332,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_crc32), cmocka_unit_test(test_xz), cmocka_unit_test(test_lz4),
+		cmocka_unit_test(test_lz4_cut_match),
 		cmocka_unit_test(test_head), cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_kernel),
 		cmocka_unit_test(test_kernel_errors),
