@@ -43,7 +43,9 @@ static inline uint8_t *gpa_va(const struct p2m *p, gpa_t gpa, bool write)
 
 	if (unlikely((e & (need | P2M_E_UC)) != need))
 		return NULL;
-	return port_directmap + (e & P2M_E_ADDR) + (gpa & ((PAGE_SIZE << order) - 1));
+	/* A CPU that guesses past the check finds offset 0: read again, or the compiler knows P. */
+	gpa &= ((PAGE_SIZE << order) - 1) & -(read_once(e) & P2M_E_P);
+	return port_directmap + (e & P2M_E_ADDR) + gpa;
 }
 
 /* May the access go on? @all is the AND of all entries. */

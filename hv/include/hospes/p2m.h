@@ -10,6 +10,7 @@
 #ifndef HOSPES_P2M_H
 #define HOSPES_P2M_H
 
+#include "hospes/lib.h"
 #include "hospes/page.h"
 #include "hospes/spinlock.h"
 
@@ -94,7 +95,7 @@ static inline uint64_t p2m_lookup(const struct p2m *p, gfn_t gfn, unsigned int *
 	*order = 27;
 	if (unlikely(gfn.v >= P2M_MAX_GFN))
 		return 0;
-	e = p->root[gfn.v >> 27];
+	e = p->root[index_nospec(gfn.v, P2M_MAX_GFN) >> 27];
 	if (unlikely(!p2m_e_is_table(e)))
 		return e;
 	*order = PAGE_ORDER_1G;
