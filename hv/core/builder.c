@@ -120,25 +120,16 @@ static const char *plan_memory(struct build *b)
 
 static int populate(struct domain *d, gpa_t start, gpa_t end)
 {
-	static const unsigned int orders[] = { PAGE_ORDER_1G, PAGE_ORDER_2M, PAGE_ORDER_4K };
 	uint64_t gfn = start >> PAGE_SHIFT, last = end >> PAGE_SHIFT;
-	unsigned int best = 0;	/* sizes before this one are used up */
+	int rc = 0;
 
-	while (gfn < last) {
-		unsigned int i = best;
-		int rc;
+	while (!rc && gfn < last) {
+		unsigned int order = MIN((unsigned int)fls64(last - gfn), PAGE_MAX_ORDER);
 
-		while (gfn & ((1ULL << orders[i]) - 1) || last - gfn < 1ULL << orders[i])
-			i++;
-		rc = p2m_populate(d, GFN(gfn), orders[i]);
-		if (!rc)
-			gfn += 1ULL << orders[i];
-		else if (rc == -XEN_ENOMEM && i + 1 < ARRAY_SIZE(orders))
-			best = i + 1;
-		else
-			return rc;
+		rc = p2m_populate(d, GFN(gfn), order);
+		gfn += 1ULL << order;
 	}
-	return 0;
+	return rc;
 }
 
 static const char *create(struct build *b)
