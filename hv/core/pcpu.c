@@ -15,13 +15,6 @@
 struct pcpu *pcpus[MAX_PCPUS];
 const struct cpu_ops *cpu;
 
-static void dump(const struct pcpu *p)
-{
-	log_info("CPU %u: %s", p->cpu_id, p->current ? "runs" : "idle");
-	if (p->current)
-		vcpu_dump(p->current);
-}
-
 static void run_softirqs(struct pcpu *p)
 {
 	unsigned int pending = atomic_exchange(&p->softirqs, 0);
@@ -30,8 +23,6 @@ static void run_softirqs(struct pcpu *p)
 		timer_run(&p->timers);
 	if (pending & (1u << SOFTIRQ_CONSOLE))
 		console_poll();
-	if (pending & (1u << SOFTIRQ_NMI_DUMP))
-		dump(p);
 	/* An idle CPU has time for it. */
 	if (pending & (1u << SOFTIRQ_REAP) &&
 	    (sched_idle_cpu() != p->cpu_id || domain_reap_step()))

@@ -168,18 +168,7 @@ void vcpu_start(struct vcpu *v)
 
 void vcpu_dump(struct vcpu *v)
 {
-	static const char names[GPR_COUNT][4] = {
-		"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-	};
-	const uint64_t *gpr = v->regs.gpr;
-
-	log_err("d%uv%u: rip %016lx rflags %08lx", v->domain->id, v->id, v->regs.rip,
-		v->regs.rflags);
-	for (unsigned int i = 0; i < GPR_COUNT; i += 4)
-		log_err("%-3s %016lx %-3s %016lx %-3s %016lx %-3s %016lx", names[i], gpr[i],
-			names[i + 1], gpr[i + 1], names[i + 2], gpr[i + 2], names[i + 3],
-			gpr[i + 3]);
+	log_err("d%uv%u:", v->domain->id, v->id);
 	cpu->dump(v);
 }
 

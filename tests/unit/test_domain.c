@@ -501,10 +501,8 @@ static void guest(struct vcpu *v, struct vm_exit *exit)
 
 static void on_idle(void)
 {
-	if (++idles == 3) {
+	if (++idles == 3)
 		softirq_raise(0, SOFTIRQ_CONSOLE);
-		softirq_raise(0, SOFTIRQ_NMI_DUMP);
-	}
 	if (idles == 6)
 		domain_destroy(loop_vcpu->domain);
 	if (idles == 100)

@@ -35,7 +35,6 @@ enum softirq {
 	SOFTIRQ_REAP,			/* one piece of domain_reap_step(); others go before it */
 	SOFTIRQ_TIMER,			/* run expired timers */
 	SOFTIRQ_CONSOLE,		/* serial input waits; CPU 0 */
-	SOFTIRQ_NMI_DUMP,		/* debug key: print where we are */
 };
 
 /* The pcpu of CPU number @cpu; valid from start of day for online CPUs. */
