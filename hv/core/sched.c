@@ -127,14 +127,22 @@ static void rt_wake(struct sched_budget *b, uint64_t now)
 	atomic_store(&b->left, (int64_t)b->quota);
 }
 
-/* Charges the time since the last look to @v, which runs. */
-static void account(struct vcpu *v, uint64_t now)
+/*
+ * Charges the time since the last look to who runs on @p. Alone it gets no
+ * slices, but the CPU's own time goes on as if it did: who comes then is put
+ * beside it, not to where it began. Lock held.
+ */
+static void account(struct pcpu *p, uint64_t now)
 {
+	struct vcpu *v = p->current;
 	struct sched_budget *b = budget_of(v);
-	uint64_t delta = now - v->sched.since;
+	uint64_t delta = MAX(now, v->sched.since) - v->sched.since;
 
-	v->sched.since = now;
+	v->sched.since += delta;
 	v->sched.vruntime += VTIME(delta, v->sched.weight);
+	if (!is_rt(v))
+		p->sched.vtime = MAX(p->sched.vtime, v->sched.vruntime -
+				     VTIME(SLICE, v->sched.weight));
 	if (b)
 		atomic_fetch_sub_explicit(&b->left, (int64_t)delta, memory_order_relaxed);
 }
@@ -216,11 +224,10 @@ static void clamp_vruntime(struct pcpu *p, struct vcpu *v, uint64_t lag)
 }
 
 /* Should @v, just queued at @p, run at once instead of what runs there? */
-static bool preempts(const struct pcpu *p, const struct vcpu *v, uint64_t now)
+static bool preempts(const struct pcpu *p, const struct vcpu *v)
 {
 	if (!p->current)
 		return true;
-	account(p->current, now);
 	return rank(v) + (is_rt(v) ? 0 : PREEMPT_LAG) < rank(p->current);
 }
 
@@ -266,6 +273,8 @@ static void enqueue(struct pcpu *p, struct vcpu *v)
 {
 	uint64_t now = port_time_ns();
 
+	if (p->current)
+		account(p, now);
 	dequeue(p, v);
 	if (is_rt(v) && v->runstate.state != RUNSTATE_runnable)
 		rt_wake(&v->sched.rt, now);
@@ -279,7 +288,7 @@ static void enqueue(struct pcpu *p, struct vcpu *v)
 		return;
 	set_mask(&idle_mask, p->cpu_id, false);
 	publish(p);
-	if (preempts(p, v, now))
+	if (preempts(p, v))
 		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
 	else
 		poke(v->sched.allowed);
@@ -412,10 +421,10 @@ static void put_current(struct pcpu *p, uint64_t now)
 {
 	struct vcpu *v = p->current;
 
-	p->current = NULL;
 	if (!v)
 		return;
-	account(v, now);
+	account(p, now);
+	p->current = NULL;
 	atomic_store(&v->sched.running, false);
 	if (vcpu_runnable(v) && v->sched.allowed & bit(p->cpu_id))
 		queue_ready(p, v, now);
@@ -603,8 +612,8 @@ static int reconfigure(struct vcpu *v, const struct sched_params *par, uint64_t 
 		return rc;
 	p = lock_vcpu(v);
 	now = port_time_ns();
-	if (s->running)
-		account(v, now);
+	if (p->current)
+		account(p, now);
 	dequeue(p, v);
 	s->affinity = affinity;
 	s->allowed = allowed;

@@ -207,6 +207,52 @@ static void test_across_cpus(void **state)
 	finish();
 }
 
+/* Who ran alone for long must not pay for it when others come. */
+static void test_alone(void **state)
+{
+	uint64_t before[3];
+
+	(void)state;
+	for (unsigned int cpus = 1; cpus <= 2; cpus++) {
+		start(cpus);
+		for (unsigned int i = 0; i <= cpus; i++)
+			add_domain(1, NULL);
+		vcpu_pause_set(vs[cpus], PAUSE_BLOCKED);
+		run_for(1000 * MS);
+		assert_near(ran[0], 1000 * MS, 2);
+		memcpy(before, ran, sizeof(before));
+		vcpu_pause_clear(vs[cpus], PAUSE_BLOCKED);
+		run_for(300 * MS);
+		for (unsigned int i = 0; i <= cpus; i++)
+			assert_near(ran[i] - before[i], 300 * MS * cpus / (cpus + 1), 10);
+		finish();
+	}
+}
+
+/* The same where it takes who comes from a CPU whose time is far behind. */
+static void test_alone_steals(void **state)
+{
+	uint64_t before;
+
+	(void)state;
+	start(2);
+	add_domain(1, NULL);
+	add_domain(1, &(struct sched_params){ .weight = 4096 });
+	add_domain(1, NULL);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(sched_set_affinity(vs[i], i ? 2 : 1), 0);
+	run_for(20 * MS);
+	vcpu_pause_set(vs[2], PAUSE_BLOCKED);
+	run_for(1000 * MS);
+	assert_int_equal(sched_set_affinity(vs[2], 3), 0);
+	before = ran[0];
+	vcpu_pause_clear(vs[2], PAUSE_BLOCKED);
+	run_for(300 * MS);
+	assert_int_equal(vs[2]->sched.cpu, 0);
+	assert_near(ran[0] - before, 150 * MS, 20);
+	finish();
+}
+
 static void test_pinning(void **state)
 {
 	uint64_t before[5];
@@ -603,6 +649,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_across_cpus),
+		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_alone_steals),
 		cmocka_unit_test(test_pinning),
 		cmocka_unit_test(test_caps),
 		cmocka_unit_test(test_admission),

@@ -62,7 +62,7 @@ struct sched_pcpu {
 	struct spinlock lock;	/* covers the block below */
 	struct heap queue;
 	unsigned int nr_stealable;	/* queued ones that others may take */
-	uint64_t vtime;		/* vruntime of the last one picked */
+	uint64_t vtime;		/* vruntime of the last one picked, at most a slice older */
 	uint64_t rt_util;	/* admitted here, ppm; admission lock */
 	struct vcpu *loaded;	/* whose state this CPU has; stays while idle */
 
