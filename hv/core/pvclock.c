@@ -74,6 +74,7 @@ void pvclock_update_wallclock(struct domain *d)
 
 void runstate_change(struct vcpu *v, int state, uint64_t now)
 {
+	now = MAX(now, v->runstate.state_entry_time);
 	v->runstate.time[v->runstate.state] += now - v->runstate.state_entry_time;
 	v->runstate.state_entry_time = now;
 	v->runstate.state = state;

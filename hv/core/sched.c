@@ -510,10 +510,12 @@ struct vcpu *schedule(struct pcpu *p)
 	now = port_time_ns();
 	put_current(p, now);
 	balance(p);
+	/* It let go of the lock: others may have woken meanwhile, the last one too. */
+	now = port_time_ns();
 	next = pick(p, now);
-	if (prev && prev != next)
+	if (prev)
 		note_runstate(prev, now);
-	if (next && next != prev)
+	if (next)
 		note_runstate(next, now);
 	evict(p, prev, next, now);
 	offer_waiting(p);

@@ -6,6 +6,7 @@
  */
 #include "hospes/pcpu.h"
 #include "hospes/spinlock.h"
+#include "port/testport.h"
 
 #define MAX_HELD 16
 
@@ -13,6 +14,8 @@ static struct held {
 	unsigned int nr;
 	unsigned int level[MAX_HELD];
 } held_by[MAX_PCPUS];
+
+void (*test_lock_hook)(unsigned int level);
 
 static struct held *held_here(void)
 {
@@ -26,6 +29,8 @@ void lock_check_acquire(unsigned int level, bool equal_ok)
 	struct held *h = held_here();
 	unsigned int top = h->nr ? h->level[h->nr - 1] : 0;	/* they rise */
 
+	if (!h->nr && test_lock_hook)
+		test_lock_hook(level);
 	if (top > level || (top == level && !equal_ok))
 		panic("lock of level %u taken under level %u", level, top);
 	if (h->nr == MAX_HELD)

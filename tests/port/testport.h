@@ -89,6 +89,11 @@ extern bool test_panic_caught;
 extern jmp_buf test_panic_env;
 extern char test_panic_text[256];
 
+/* --- Other CPUs --------------------------------------------------------- */
+
+/* Called, when set, where a CPU that holds no lock is about to take one of @level. */
+extern void (*test_lock_hook)(unsigned int level);
+
 /* --- CPUID and MSRs of the host (cpu_insn.h) ---------------------------- */
 
 /* Sets what insn_cpuid() answers; ~0 as subleaf: for every subleaf. */

@@ -501,6 +501,47 @@ static void test_busy(void **state)
 	finish();
 }
 
+static struct vcpu *sleeper;
+static unsigned int takes;
+
+/* The first time is schedule()'s own; the second where it looks at another CPU. */
+static void wake_between(unsigned int level)
+{
+	if (level != LOCK_SCHED || ++takes < 2)
+		return;
+	test_lock_hook = NULL;
+	for (unsigned int i = 0; i < nr_vs; i++)
+		ran[i] += vs[i]->runstate.state == RUNSTATE_running ? 3000 : 0;
+	test_advance_ns(3000);
+	test_set_cpu(1);
+	vcpu_pause_clear(sleeper, PAUSE_BLOCKED);
+	test_set_cpu(0);
+}
+
+/* While a CPU lets go of its lock to look elsewhere, one of its vCPUs wakes. */
+static void test_wake_in_schedule(void **state)
+{
+	(void)state;
+	for (unsigned int who = 4; who <= 5; who++) {
+		start(3);
+		add_domain(6, NULL);
+		for (unsigned int i = 0; i < 6; i++)
+			assert_int_equal(sched_set_affinity(vs[i], i < 4 ? 6 : 1), 0);
+		vcpu_pause_set(vs[5], PAUSE_BLOCKED);
+		run_for(5 * MS);
+		assert_ptr_equal(pcpus[0]->current, vs[4]);
+		vcpu_pause_set(vs[4], PAUSE_BLOCKED);
+		sleeper = vs[who];
+		takes = 0;
+		test_lock_hook = wake_between;
+		schedule(pcpus[0]);
+		assert_null(test_lock_hook);
+		step(STEP);
+		check();
+		finish();
+	}
+}
+
 /* --- Everything at random ------------------------------------------------ */
 
 static void random_change(void)
@@ -659,6 +700,7 @@ int main(void)
 		cmocka_unit_test(test_preempt_and_yield),
 		cmocka_unit_test(test_sleep_sync),
 		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_wake_in_schedule),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_wake_race),
 	};
