@@ -56,6 +56,7 @@ void vcpu_timers_kill(struct vcpu *v)
 	periodic_stop(v);
 	timer_kill(&v->singleshot);
 	timer_kill(&v->poll_timer);
+	timer_kill(&v->lapic.timer);
 }
 
 /* Set, or without a struct stop. */

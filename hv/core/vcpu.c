@@ -201,7 +201,6 @@ void vcpu_destroy(struct vcpu *v)
 {
 	sched_vcpu_destroy(v);
 	vcpu_timers_kill(v);
-	timer_kill(&v->lapic.timer);
 	cpu->vcpu_destroy(v);
 	hv_free(v);
 }

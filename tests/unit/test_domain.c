@@ -237,12 +237,15 @@ static void test_page_outlives(void **state)
 	assert_int_equal(p2m_populate(d, GFN(6), 0), 0);
 	pg = p2m_get_page(d, GFN(5), true);
 	assert_int_equal(guest_pin(d, GFN(6), &d->vcpus[1]->info_pin), 0);
+	/* It would look into the vcpu_info there. */
+	timer_set(&d->vcpus[1]->lapic.timer, port_time_ns() + 1000000000);
 	domain_get(d);
 	domain_destroy(d);
 	settle_for(100000000);
 	assert_int_equal(atomic_load(&d->tot_pages), 1);
 	assert_int_equal(atomic_load(&d->life), DOMAIN_DYING);
 	assert_true(domain_is_dying(d));
+	assert_false(timer_is_set(&d->vcpus[1]->lapic.timer));
 	page_put(pg);
 	settle_for(20000000);
 	assert_int_equal(atomic_load(&d->life), DOMAIN_DEAD);

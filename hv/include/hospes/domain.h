@@ -299,8 +299,8 @@ void runstate_change(struct vcpu *v, int state, uint64_t now);
 
 /*
  * What a guest can set to go off: a vCPU's timers (singleshot, periodic,
- * poll) and the domain's watchdogs (ops_vcpu.c, ops_sched.c). init: at
- * creation. kill: at teardown, no lock held.
+ * poll; killed with them: the local APIC's) and the domain's watchdogs
+ * (ops_vcpu.c, ops_sched.c). init: at creation. kill: at teardown, no lock held.
  */
 void vcpu_timers_init(struct vcpu *v);
 void vcpu_timers_kill(struct vcpu *v);
