@@ -162,7 +162,7 @@ static void publish(struct pcpu *p)
 
 	atomic_store_explicit(&s->front, s->queue.first ? s->queue.first->key : NEVER,
 			      memory_order_relaxed);
-	set_mask(&waiting_mask, p->cpu_id, s->nr_stealable && p->current);
+	set_mask(&waiting_mask, p->cpu_id, s->nr_stealable && (p->current || s->busy));
 }
 
 /* What the queue is sorted by. */
@@ -227,7 +227,7 @@ static void clamp_vruntime(struct pcpu *p, struct vcpu *v, uint64_t lag)
 static bool preempts(const struct pcpu *p, const struct vcpu *v)
 {
 	if (!p->current)
-		return true;
+		return !p->sched.busy;
 	return rank(v) + (is_rt(v) ? 0 : PREEMPT_LAG) < rank(p->current);
 }
 
@@ -508,6 +508,7 @@ struct vcpu *schedule(struct pcpu *p)
 
 	spin_lock(&s->lock);
 	now = port_time_ns();
+	s->busy = false;
 	put_current(p, now);
 	balance(p);
 	/* It let go of the lock: others may have woken meanwhile, the last one too. */
@@ -549,7 +550,21 @@ unsigned int sched_idle_cpu(void)
 
 void sched_busy(void)
 {
-	set_mask(&idle_mask, port_this_pcpu()->cpu_id, false);
+	struct pcpu *p = port_this_pcpu();
+	struct vcpu *v = p->current;
+	uint64_t now;
+
+	spin_lock(&p->sched.lock);
+	now = port_time_ns();
+	p->sched.busy = true;
+	put_current(p, now);
+	if (v)
+		note_runstate(v, now);
+	evict(p, NULL, NULL, now);
+	set_mask(&idle_mask, p->cpu_id, false);
+	publish(p);
+	offer_waiting(p);
+	spin_unlock(&p->sched.lock);
 }
 
 /* --- Attaching, settings ------------------------------------------------ */

@@ -23,6 +23,7 @@ static struct domain *doms[MAX_DOMS];
 static struct vcpu *vs[MAX_V];
 static uint64_t ran[MAX_V];		/* what the simulation saw */
 static unsigned int nr_doms, nr_vs, ncpus;
+static uint64_t away;			/* CPUs that do not come to their main loop */
 
 static uint64_t rnd(uint64_t n)
 {
@@ -35,6 +36,7 @@ static void start(unsigned int cpus)
 	seed = 7;
 	ncpus = cpus;
 	nr_doms = nr_vs = 0;
+	away = 0;
 	memset(ran, 0, sizeof(ran));
 	test_machine_init(4096, cpus);
 }
@@ -68,8 +70,11 @@ static void settle(void)
 		again = false;
 		for (unsigned int i = 0; i < ncpus; i++) {
 			struct pcpu *p = pcpus[i];
-			unsigned int bits = atomic_exchange(&p->softirqs, 0);
+			unsigned int bits;
 
+			if (away & (1ULL << i))
+				continue;
+			bits = atomic_exchange(&p->softirqs, 0);
 			test_set_cpu(i);
 			again |= bits;
 			if (bits & (1u << SOFTIRQ_TIMER))
@@ -91,7 +96,7 @@ static void check(void)
 		struct vcpu *v = pcpus[c]->current;
 
 		if (!v) {
-			idle |= 1ULL << c;
+			idle |= 1ULL << c & ~away;
 			continue;
 		}
 		assert_true(vcpu_runnable(v));
@@ -542,6 +547,39 @@ static void test_wake_in_schedule(void **state)
 	}
 }
 
+/* Nobody has to wait until a CPU that does something else has time again. */
+static void test_busy_shares(void **state)
+{
+	uint64_t before[3];
+
+	(void)state;
+	for (unsigned int round = 0; round < 2; round++) {
+		start(2);
+		add_domain(3, NULL);
+		for (unsigned int i = 0; i < 3 && round; i++)
+			assert_int_equal(sched_set_affinity(vs[i], i ? 2 : 1), 0);
+		run_for(50 * MS);
+		assert_int_equal(sched_set_affinity(vs[0], 3), 0);
+		run_for(50 * MS);
+		if (round)	/* it sleeps, its state still there */
+			vcpu_pause_set(vs[0], PAUSE_BLOCKED);
+		run_for(100 * MS);
+		memcpy(before, ran, sizeof(before));
+		assert_int_equal(round, !pcpus[0]->current && vs[0]->sched.loaded);
+		away = 1;
+		sched_busy();
+		vcpu_pause_clear(vs[0], PAUSE_BLOCKED);
+		run_for(300 * MS);
+		for (unsigned int i = 0; i < 3; i++)
+			assert_near(ran[i] - before[i], 100 * MS, 25);
+		for (unsigned int i = 0; i < 2; i++)
+			softirq_raise(i, SOFTIRQ_SCHEDULE);
+		away = 0;
+		run_for(10 * MS);
+		finish();
+	}
+}
+
 /* --- Everything at random ------------------------------------------------ */
 
 static void random_change(void)
@@ -700,6 +738,7 @@ int main(void)
 		cmocka_unit_test(test_preempt_and_yield),
 		cmocka_unit_test(test_sleep_sync),
 		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_busy_shares),
 		cmocka_unit_test(test_wake_in_schedule),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_wake_race),

@@ -65,6 +65,7 @@ struct sched_pcpu {
 	uint64_t vtime;		/* vruntime of the last one picked, at most a slice older */
 	uint64_t rt_util;	/* admitted here, ppm; admission lock */
 	struct vcpu *loaded;	/* whose state this CPU has; stays while idle */
+	bool busy;		/* with something else: who waits here is for others to take */
 
 	_Atomic uint64_t front;	/* key of the first in the queue, ~0 = none; for others' eyes */
 	struct timer slice;	/* own CPU */
@@ -109,7 +110,10 @@ void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info);
 /* A CPU with time for other work: an idle one, else this one. */
 unsigned int sched_idle_cpu(void);
 
-/* This CPU has no time for a while: vCPUs wake elsewhere, if they can, until it schedules. */
+/*
+ * This CPU has no time for a while, until it schedules: who runs here stops,
+ * and goes on elsewhere as do those who wait or wake here, if they can.
+ */
 void sched_busy(void);
 
 #endif
