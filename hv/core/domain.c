@@ -35,11 +35,13 @@ static atomic_bool reaping;			/* somebody is the reaper now */
 static void reap(void *data)
 {
 	struct domain *d = data;
+	unsigned int nr = sched_idle_cpu();
 
 	d->reap_next = atomic_load(&reap_new);
 	while (!atomic_compare_exchange_weak(&reap_new, &d->reap_next, d))
 		;
-	softirq_raise(sched_idle_cpu(), SOFTIRQ_REAP);
+	softirq_raise(nr, SOFTIRQ_REAP);
+	softirq_raise(nr, SOFTIRQ_SCHEDULE);	/* or a guest there might never let it happen */
 }
 
 void domain_put(struct domain *d)

@@ -27,7 +27,9 @@ static void run_softirqs(struct pcpu *p)
 	if (pending & (1u << SOFTIRQ_REAP) &&
 	    (sched_idle_cpu() != p->cpu_id || domain_reap_step()))
 		softirq_raise(sched_idle_cpu(), SOFTIRQ_REAP);
-	if (pending & (1u << SOFTIRQ_SCHEDULE))
+	/* Who runs without a slice may need one now for what is postponed. */
+	if (pending & (1u << SOFTIRQ_SCHEDULE) ||
+	    (pending & POSTPONED && !timer_is_set(&p->sched.slice)))
 		(void)schedule(p);
 }
 

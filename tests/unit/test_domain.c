@@ -534,6 +534,57 @@ static void test_main_loop(void **state)
 	assert_int_equal(runs, 20);
 }
 
+static struct domain *remote;
+static struct page *foreign;
+
+/* A guest that never exits: only the timer or a kick gets it out. */
+static void endless(struct vcpu *v, struct vm_exit *exit)
+{
+	uint64_t next = test_deadline(0);
+
+	(void)v;
+	(void)exit;
+	if (++runs == 20)
+		page_put(foreign);
+	if (next != UINT64_MAX) {
+		test_advance_ns(MAX(next, port_time_ns()) - port_time_ns());
+	} else if (remote) {		/* another CPU hands over what it has no time for */
+		test_set_cpu(1);
+		domain_destroy(remote);
+		remote = NULL;
+		softirq_raise(0, SOFTIRQ_REAP);
+		test_set_cpu(0);
+	} else {
+		panic("end of the test");
+	}
+}
+
+/* The end of other domains does not wait for a guest that runs alone. */
+static void test_reap_beside_guest(void **state)
+{
+	struct domain *d = make_running(1), *local = make(1);
+	uint32_t slots[2];
+
+	(void)state;
+	assert_int_equal(sched_set_affinity(d->vcpus[0], 1), 0);
+	assert_int_equal(p2m_populate(local, GFN(5), 0), 0);
+	foreign = p2m_get_page(local, GFN(5), true);
+	remote = make(1);
+	slots[0] = local->slot;
+	slots[1] = remote->slot;
+	runs = 0;
+	test_run_hook = endless;
+	domain_destroy(local);
+	assert_true(TEST_PANICS(pcpu_main()));
+	assert_string_equal(test_panic_text, "end of the test");
+	test_run_hook = NULL;
+	assert_true(runs > 20);
+	assert_null(domain_by_slot(slots[0]));
+	assert_null(domain_by_slot(slots[1]));
+	domain_destroy(d);
+	settle_for(1000000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -547,6 +598,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_block, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_main_loop, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_reap_beside_guest, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
