@@ -25,19 +25,14 @@ static bool is_irq(const struct evtchn_binding *to)
 
 /* --- Delivery ----------------------------------------------------------- */
 
-/* The hint goes first: who starts to poll while we look sets it again. */
 static void wake_pollers(struct domain *d, uint32_t port)
 {
-	atomic_store(&d->evtchn.polled, false);
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
 		struct vcpu *v = d->vcpus[i];
 
-		if (!(atomic_load(&v->pause_flags) & PAUSE_POLL))
-			continue;
-		if (v->poll_port == port || v->poll_port == ~0u)
+		if ((atomic_load(&v->pause_flags) & PAUSE_POLL) &&
+		    (v->poll_port == port || v->poll_port == ~0u))
 			vcpu_pause_clear(v, PAUSE_POLL);
-		else
-			atomic_store(&d->evtchn.polled, true);
 	}
 }
 

@@ -52,6 +52,7 @@ static struct {
 	unsigned int preempt_count;
 	unsigned int nr_used;		/* pages */
 	long nr_allocs;			/* small allocations alive */
+	void (*on_wake)(void);		/* once, inside the next vcpu_pause_clear() */
 } fake;
 
 /* --- Port --------------------------------------------------------------- */
@@ -313,6 +314,11 @@ void vcpu_mark_upcall(struct vcpu *v)
 
 void vcpu_pause_clear(struct vcpu *v, unsigned int flag)
 {
+	void (*fn)(void) = fake.on_wake;
+
+	fake.on_wake = NULL;
+	if (fn)
+		fn();
 	atomic_fetch_and(&v->pause_flags, ~flag);
 }
 

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "core/evtchn_private.h"
 #include "fake_core.h"
 
 #define MAX_PORT 300u
@@ -483,7 +484,6 @@ static void test_poll_and_move(void **state)
 	}
 	assert_int_equal(OP(d1, send, .port = 1), 0);
 	assert_int_equal(take_events(d1), 1);
-	assert_false(d1->evtchn.polled);
 
 	/* An event that went to the old place is found in the new one. */
 	assert_int_equal(OP(d1, send, .port = 1), 0);
@@ -491,6 +491,28 @@ static void test_poll_and_move(void **state)
 	evtchn_vcpu_info_moved(d1->vcpus[0]);
 	assert_int_equal(moved.evtchn_pending_sel, ~0ULL);
 	assert_int_equal(take_events(d1), 1);
+}
+
+static void raise_port_2(void)
+{
+	evtchn_raise(d1, evtchn_next(d1, 2));
+}
+
+/* One event's search for pollers does not hide another poller from its own event. */
+static void test_poll_two_at_once(void **state)
+{
+	assert_int_equal(bind_ipi(d1, 0), 1);
+	assert_int_equal(bind_ipi(d1, 1), 2);
+	for (unsigned int i = 1; i <= 2; i++) {
+		mask(d1, i);
+		d1->vcpus[i]->poll_port = i;
+		atomic_store(&d1->vcpus[i]->pause_flags, PAUSE_POLL);
+		assert_int_equal(evtchn_is_pending(d1, i), 0);
+	}
+	fake.on_wake = raise_port_2;
+	assert_int_equal(OP(d1, send, .port = 1), 0);
+	assert_int_equal(d1->vcpus[1]->pause_flags, 0);
+	assert_int_equal(d1->vcpus[2]->pause_flags, 0);
 }
 
 static void test_fifo_order(void **state)
@@ -1054,6 +1076,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reset_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_virqs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_and_move, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poll_two_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fifo_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fifo_early, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fifo_busy, setup, teardown),

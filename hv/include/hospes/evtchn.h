@@ -39,7 +39,7 @@ struct evtchn_domain {
 	atomic_bool fifo;		/* it uses the FIFO ABI, */
 	atomic_uint nr_array;		/* with so many pages of event words */
 	struct guest_pin array[EVTCHN_ARRAY_PAGES];
-	atomic_bool polled;		/* hint: some vCPU may be in PAUSE_POLL */
+	atomic_bool polled;		/* a vCPU has polled: look for pollers */
 };
 
 struct evtchn_vcpu {
