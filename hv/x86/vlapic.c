@@ -120,7 +120,12 @@ int vlapic_pending(struct vcpu *v)
 		return -1;
 	vector = highest(l->irr);
 	if (vector < 0) {
-		/* A request sets its bit first, then the hint: clear, then look again. */
+		/*
+		 * A request sets its bit first, then the hint: clear, then look again.
+		 * Only the vCPU itself, as it must not look between our two stores.
+		 */
+		if (v != current_vcpu())
+			return -1;
 		atomic_store(&l->irr_pending, false);
 		vector = highest(l->irr);
 		if (vector < 0)

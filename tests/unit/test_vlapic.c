@@ -299,6 +299,23 @@ static void test_x2apic_registers(void **state)
 
 /* --- Delivery -------------------------------------------------------------- */
 
+/* Between two stores of another CPU the vCPU would miss what it has; so only it clears the hint. */
+static void test_hint_is_its_own(void **state)
+{
+	struct vcpu *v = &vcpus[0];
+
+	(void)state;
+	wr(v, APIC_SVR, 0x1ff);
+	vlapic_request(v, 0x31);
+	vlapic_accept(v, 0x31);
+	assert_int_equal(vlapic_pending(v), -1);
+	assert_true(v->lapic.irr_pending);
+	port_this_pcpu()->current = v;
+	assert_int_equal(vlapic_pending(v), -1);
+	assert_false(v->lapic.irr_pending);
+	port_this_pcpu()->current = NULL;
+}
+
 static void test_priorities(void **state)
 {
 	struct vcpu *v = &vcpus[0];
@@ -772,6 +789,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_modes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_xapic_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_x2apic_registers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_hint_is_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_priorities, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_upcall, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ipi_x2apic, setup, teardown),
