@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A hostile guest beside a calm one: the hypervisor and the calm one do not notice."""
 import os
+import re
+import subprocess
 
-from machine import BUILD, Guest, hospes, long
+from machine import BUILD, HOSPES, Guest, hospes, long
 
 HOSTILE = os.path.join(BUILD, 'tests/guest/hostile.elf')
 BAD = r'Kernel panic|Oops|BUG:|soft lockup|rcu_sched self-detected|panic:'
@@ -39,3 +41,16 @@ def test_random_hypercalls():
 @long
 def test_ten_million_hypercalls():
     check(10000000, 'hostile-long', 3600)
+
+
+def test_breakpoint_in_hypervisor():
+    """In QEMU a guest's breakpoint stays armed behind its exits, here in code that each of them runs."""
+    symbols = subprocess.run(['nm', HOSPES], check=True, capture_output=True, text=True).stdout
+    address = int(re.search(r'^(\w+) . svm_decode_exit$', symbols, re.MULTILINE).group(1), 16)
+    guest = Guest('breakpoint', kernel=os.path.join(BUILD, 'tests/guest/breakpoint.elf'),
+                  initrd=None, memory=64)
+    guest.args = f'at={address}'
+    with hospes([guest], 'hostile-breakpoint') as m:
+        m.expect(r'PASS breakpoint')
+        m.expect(r'guest breakpoint: ended')
+        m.absent(r'panic:')

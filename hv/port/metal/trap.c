@@ -9,6 +9,7 @@
 #include "hospes/cpu_insn.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
+#include "hospes/regs.h"
 #include "port/metal/metal.h"
 
 #define STUB_SIZE 16
@@ -16,7 +17,7 @@
 #define BACKTRACE_MAX 32
 #define NOBODY (-1)
 
-enum { EXC_NMI = 2, EXC_DOUBLE_FAULT = 8, EXC_GP = 13, EXC_MC = 18, EXC_COUNT = 32 };
+enum { EXC_DB = 1, EXC_NMI = 2, EXC_DOUBLE_FAULT = 8, EXC_GP = 13, EXC_MC = 18, EXC_COUNT = 32 };
 
 #define MSR_MCG_CAP 0x179
 #define MSR_MCG_CTL 0x17b
@@ -197,6 +198,8 @@ static void exception(struct trap_frame *f)
 		if (atomic_load(&panic_cpu) != NOBODY)
 			halt_forever();
 		log_warn("NMI, system control port 0x%x", inb(0x61));
+	} else if (f->vector == EXC_DB) {
+		f->rflags |= RFLAGS_RF;		/* QEMU lets a guest's breakpoints hit us, too */
 	} else if (f->vector != EXC_GP || !fix_up(f)) {
 		if (f->vector == EXC_MC)
 			print_machine_check();
