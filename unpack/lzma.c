@@ -274,6 +274,7 @@ const char *lzma2_unpack(struct unpack *u)
 {
 	const uint8_t *dict = NULL;
 	const char *error = NULL;
+	bool ready = false;	/* properties and state belong to this dictionary */
 
 	while (!error) {
 		const uint8_t *p = u->in;
@@ -285,9 +286,12 @@ const char *lzma2_unpack(struct unpack *u)
 			u->in++;
 			break;
 		}
-		if (p[0] == 1 || p[0] >= 0xe0)
+		if (p[0] == 1 || p[0] >= 0xe0) {
 			dict = u->out;
-		if (!dict || (p[0] > 2 && p[0] < 0x80))
+			ready = false;
+		}
+		ready |= p[0] >= 0xc0;
+		if (!dict || (p[0] > 2 && (p[0] < 0x80 || !ready)))
 			return corrupt;
 		size = ((size_t)p[1] << 8 | p[2]) + 1;
 		if (p[0] < 0x80) {
