@@ -114,14 +114,14 @@ static uint64_t budget_left(struct vcpu *v, uint64_t now)
 
 /*
  * A sleeper must not bring so much budget along that it would use more than
- * its share up to the deadline: then a new period starts now.
+ * its share up to the deadline: then a new period starts now. Its sleep has
+ * paid a debt as far as periods went by meanwhile.
  */
-static void rt_wake(struct sched_budget *b, uint64_t now)
+static void rt_wake(struct vcpu *v, uint64_t now)
 {
-	uint64_t until = atomic_load(&b->until);
-	int64_t left = atomic_load(&b->left);
+	struct sched_budget *b = &v->sched.rt;
 
-	if (now < until && left * (int64_t)b->period <= (int64_t)((until - now) * b->quota))
+	if (budget_left(v, now) * b->period <= (atomic_load(&b->until) - now) * b->quota)
 		return;
 	atomic_store(&b->until, now + b->period);
 	atomic_store(&b->left, (int64_t)b->quota);
@@ -277,7 +277,7 @@ static void enqueue(struct pcpu *p, struct vcpu *v)
 		account(p, now);
 	dequeue(p, v);
 	if (is_rt(v) && v->runstate.state != RUNSTATE_runnable)
-		rt_wake(&v->sched.rt, now);
+		rt_wake(v, now);
 	clamp_vruntime(p, v, WAKE_CREDIT);
 	note_runstate(v, now);
 	if (v->sched.loaded && !(v->sched.allowed & bit(p->cpu_id))) {

@@ -376,6 +376,48 @@ static void test_real_time(void **state)
 	finish();
 }
 
+/* Advances without anybody looking, so whoever runs overruns. */
+static void overrun(uint64_t ns)
+{
+	for (unsigned int i = 0; i < nr_vs; i++)
+		ran[i] += vs[i]->sched.running ? ns : 0;
+	test_advance_ns(ns);
+}
+
+/* Who ran for longer than it may pays for it, even if it sleeps over the deadline. */
+static void test_real_time_debt(void **state)
+{
+	struct sched_params a = rt(10000, 4000);
+	uint64_t before;
+
+	(void)state;
+	start(1);
+	add_domain(1, &a);
+	add_domain(1, NULL);
+	for (bool past = false; !past || !vs[0]->sched.running; step(STEP))
+		past |= vs[0]->sched.where == SCHED_THROTTLED;
+	overrun(6 * MS);
+	vcpu_pause_set(vs[0], PAUSE_BLOCKED);
+	settle();
+	assert_true(vs[0]->sched.rt.left < -2 * (int64_t)MS);
+	while (port_time_ns() < vs[0]->sched.rt.until)
+		step(STEP);
+	before = ran[0];
+	vcpu_pause_clear(vs[0], PAUSE_BLOCKED);
+	run_for(9 * MS);
+	assert_in_range(ran[0] - before, MS, 2 * MS);
+	/* Periods it slept through paid it. */
+	run_for(5 * MS);
+	overrun(9 * MS);
+	vcpu_pause_set(vs[0], PAUSE_BLOCKED);
+	run_for(100 * MS);
+	before = ran[0];
+	vcpu_pause_clear(vs[0], PAUSE_BLOCKED);
+	run_for(9 * MS);
+	assert_near(ran[0] - before, 4 * MS, 5);
+	finish();
+}
+
 /* --- Waking, yielding, idling -------------------------------------------- */
 
 /* Whoever wakes on the CPU that still has its state loaded pays for no save. */
@@ -734,6 +776,7 @@ int main(void)
 		cmocka_unit_test(test_caps),
 		cmocka_unit_test(test_admission),
 		cmocka_unit_test(test_real_time),
+		cmocka_unit_test(test_real_time_debt),
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_preempt_and_yield),
 		cmocka_unit_test(test_sleep_sync),
