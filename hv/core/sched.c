@@ -98,15 +98,18 @@ static uint64_t budget_left(struct vcpu *v, uint64_t now)
 
 	if (likely(!b))
 		return NEVER;
-	until = atomic_load_explicit(&b->until, memory_order_relaxed);
+	until = atomic_load_explicit(&b->until, memory_order_acquire);
 	left = atomic_load_explicit(&b->left, memory_order_relaxed);
 	if (now >= until) {
+		/* Of several CPUs one does it; the others come back to see what is left. */
+		if (until == SCHED_REFILL ||
+		    !atomic_compare_exchange_strong(&b->until, &until, SCHED_REFILL))
+			return SLICE_MIN;
 		periods = 1 + (now - until) / b->period;
 		quota = (int64_t)b->quota;
-		/* Of several CPUs one does it; all others only take from what is left. */
-		if (atomic_compare_exchange_strong(&b->until, &until, until + periods * b->period))
-			atomic_fetch_add(&b->left, MIN(quota * (int64_t)MIN(periods, 1000000u),
-						       quota - left));
+		atomic_fetch_add(&b->left, MIN(quota * (int64_t)MIN(periods, 1000000u),
+					       quota - left));
+		atomic_store(&b->until, until + periods * b->period);
 		left = atomic_load_explicit(&b->left, memory_order_relaxed);
 	}
 	return left < (int64_t)SLICE_MIN ? 0 : (uint64_t)left;

@@ -301,6 +301,34 @@ static void test_caps(void **state)
 	finish();
 }
 
+/* One CPU begins the next period: until it is done, nobody takes the old budget for the new. */
+static void test_cap_refill(void **state)
+{
+	struct sched_budget *b;
+	uint64_t end;
+
+	(void)state;
+	start(1);
+	b = &add_domain(1, &(struct sched_params){ .weight = 256, .cap = 25 })->cap;
+	while (vs[0]->sched.where != SCHED_THROTTLED)
+		step(STEP);
+	end = atomic_load(&b->until);
+	while (port_time_ns() + STEP < end)
+		step(STEP);
+	atomic_store(&b->until, SCHED_REFILL);
+	step(STEP);
+	step(STEP);
+	settle();
+	assert_true(vs[0]->sched.running);
+	assert_true(atomic_load(&b->left) < 0);		/* the other CPU's to raise */
+	assert_true(timer_is_set(&pcpus[0]->sched.slice));
+	atomic_fetch_add(&b->left, (int64_t)b->quota);
+	atomic_store(&b->until, end + b->period);
+	run_for(200 * MS);
+	assert_near(ran[0], 25 * port_time_ns() / 100, 5);
+	finish();
+}
+
 /* --- Real time ---------------------------------------------------------- */
 
 static struct sched_params rt(uint64_t period_us, uint64_t budget_us)
@@ -774,6 +802,7 @@ int main(void)
 		cmocka_unit_test(test_alone_steals),
 		cmocka_unit_test(test_pinning),
 		cmocka_unit_test(test_caps),
+		cmocka_unit_test(test_cap_refill),
 		cmocka_unit_test(test_admission),
 		cmocka_unit_test(test_real_time),
 		cmocka_unit_test(test_real_time_debt),

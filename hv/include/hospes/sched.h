@@ -39,6 +39,7 @@ struct sched_budget {
 	_Atomic int64_t left;	/* ns; negative: debt */
 	_Atomic uint64_t until;	/* ns, end of the period */
 };
+#define SCHED_REFILL 1ULL	/* ->until while a CPU begins the next period */
 
 /* One vCPU as the scheduler sees it. Sched lock of ->cpu but where noted. */
 struct sched_vcpu {
