@@ -2,9 +2,9 @@
 /*
  * vCPUs: creation, pausing and waking, INIT and start-up.
  *
- * pause_flags says why a vCPU does not run. Whoever sets the first flag or
- * clears the last one tells the scheduler, which looks at the flags again
- * under its lock; so the order in which two of them get there does not matter.
+ * pause_flags says why a vCPU does not run. Whoever changes them tells the
+ * scheduler, which looks at the flags again under its lock; so the order in
+ * which two of them get there does not matter.
  */
 #include "hospes/domain.h"
 #include "hospes/log.h"
@@ -20,7 +20,7 @@
 
 void vcpu_pause_set(struct vcpu *v, unsigned int flag)
 {
-	if (!atomic_fetch_or(&v->pause_flags, flag))
+	if (!(atomic_fetch_or(&v->pause_flags, flag) & flag))
 		sched_sleep(v);
 }
 
@@ -28,7 +28,9 @@ void vcpu_pause_clear(struct vcpu *v, unsigned int flag)
 {
 	unsigned int old = atomic_fetch_and(&v->pause_flags, ~flag);
 
-	if (old && !(old & ~flag))
+	if (old & ~flag)	/* what is left may be another runstate */
+		sched_sleep(v);
+	else if (old)
 		sched_wake(v);
 }
 

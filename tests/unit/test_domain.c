@@ -437,6 +437,31 @@ static void test_block(void **state)
 	settle_for(1000000);
 }
 
+/* A sleeper taken down is offline from then on, not blocked; and back. */
+static void test_down_while_blocked(void **state)
+{
+	struct domain *d = make_running(2);
+	struct vcpu *v = d->vcpus[0];
+	struct vcpu_runstate_info info;
+
+	(void)state;
+	settle();
+	vcpu_pause_set(v, PAUSE_BLOCKED);
+	settle_for(1000000);
+	vcpu_down(v);
+	settle_for(2000000);
+	vcpu_pause_clear(v, PAUSE_DOWN);
+	sched_runstate(v, &info);
+	assert_int_equal(info.state, RUNSTATE_blocked);
+	assert_int_equal(info.time[RUNSTATE_blocked], 1000000);
+	assert_int_equal(info.time[RUNSTATE_offline], 2000000);
+	vcpu_pause_clear(v, PAUSE_BLOCKED);
+	settle();
+	assert_true(v->sched.running);
+	domain_destroy(d);
+	settle_for(1000000);
+}
+
 static void test_start_up(void **state)
 {
 	struct domain *d = make(3);
@@ -596,6 +621,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_restart_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shutdown, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_block, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_down_while_blocked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_main_loop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reap_beside_guest, setup, teardown),

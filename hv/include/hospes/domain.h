@@ -210,7 +210,7 @@ void domain_for_each(void (*fn)(struct domain *d, void *data), void *data);
 
 /* --- vCPUs -------------------------------------------------------------- */
 
-/* Sets / clears pause reasons; tells the scheduler on the edges. */
+/* Sets / clears pause reasons and tells the scheduler. */
 void vcpu_pause_set(struct vcpu *v, unsigned int flag);
 void vcpu_pause_clear(struct vcpu *v, unsigned int flag);
 

@@ -81,7 +81,7 @@ void sched_vcpu_destroy(struct vcpu *v);
 /* The vCPU's pause_flags became zero: queue it and poke a CPU. Any context. */
 void sched_wake(struct vcpu *v);
 
-/* Its pause_flags became non-zero: off the queue; a kick if it runs elsewhere. */
+/* Its pause_flags are not zero, or others now: off the queue; a kick if it runs elsewhere. */
 void sched_sleep(struct vcpu *v);
 
 /* As sched_sleep(), and waits until no CPU has its state loaded. */
