@@ -226,7 +226,7 @@ static void clamp_vruntime(struct pcpu *p, struct vcpu *v, uint64_t lag)
 	v->sched.vruntime = MIN(MAX(v->sched.vruntime, s->vtime - lag), s->vtime + DRIFT_MAX);
 }
 
-/* Should @v, just queued at @p, run at once instead of what runs there? */
+/* Should @v, just queued at @p, run at once instead of what runs there? Never where @p is busy. */
 static bool preempts(const struct pcpu *p, const struct vcpu *v)
 {
 	if (!p->current)
@@ -327,14 +327,22 @@ void sched_sleep(struct vcpu *v)
 	spin_unlock(&p->sched.lock);
 }
 
-/* This CPU gives up the state it holds. Own lock held. */
-static void unload(struct pcpu *p)
+/*
+ * Saves the state this CPU holds if @next needs the room, if it idled already
+ * and is asked again, or if the vCPU may not run here but soon elsewhere. On
+ * the CPU itself, lock held.
+ */
+static void evict(struct pcpu *p, const struct vcpu *prev, const struct vcpu *next, uint64_t now)
 {
 	struct vcpu *v = p->sched.loaded;
 
+	if (!v || v == next || (prev && !next && (v->sched.allowed & bit(p->cpu_id))))
+		return;
 	cpu->save(v);
 	v->sched.loaded = false;
 	p->sched.loaded = NULL;
+	if (v->sched.where == SCHED_NOWHERE && vcpu_runnable(v))
+		throttle(v, now);
 }
 
 bool sched_is_unloaded(struct vcpu *v)
@@ -343,7 +351,7 @@ bool sched_is_unloaded(struct vcpu *v)
 	bool done;
 
 	if (v->sched.loaded && p == port_this_pcpu() && p->current != v)
-		unload(p);
+		evict(p, NULL, NULL, port_time_ns());
 	else if (v->sched.loaded)
 		softirq_raise(p->cpu_id, SOFTIRQ_SCHEDULE);
 	done = !v->sched.loaded;
@@ -487,21 +495,6 @@ static void offer_waiting(const struct pcpu *p)
 	poke(allowed & ~bit(p->cpu_id));
 }
 
-/*
- * Saves the state this CPU holds if @next needs the room, if it idled already
- * and is asked again, or if the vCPU may not run here but soon elsewhere.
- */
-static void evict(struct pcpu *p, const struct vcpu *prev, const struct vcpu *next, uint64_t now)
-{
-	struct vcpu *v = p->sched.loaded;
-
-	if (!v || v == next || (prev && !next && (v->sched.allowed & bit(p->cpu_id))))
-		return;
-	unload(p);
-	if (v->sched.where == SCHED_NOWHERE && vcpu_runnable(v))
-		throttle(v, now);
-}
-
 struct vcpu *schedule(struct pcpu *p)
 {
 	struct sched_pcpu *s = &p->sched;
@@ -517,7 +510,7 @@ struct vcpu *schedule(struct pcpu *p)
 	/* It let go of the lock: others may have woken meanwhile, the last one too. */
 	now = port_time_ns();
 	next = pick(p, now);
-	if (prev)
+	if (prev && prev != next)
 		note_runstate(prev, now);
 	if (next)
 		note_runstate(next, now);

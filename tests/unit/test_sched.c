@@ -547,6 +547,25 @@ static void test_sleep_sync(void **state)
 	finish();
 }
 
+/* Its state is taken off the CPU that should have sent it to another one. */
+static void test_unload_moves(void **state)
+{
+	(void)state;
+	start(2);
+	add_domain(1, NULL);
+	assert_int_equal(sched_set_affinity(vs[0], 1), 0);
+	settle();
+	vcpu_pause_set(vs[0], PAUSE_BLOCKED);
+	settle();
+	assert_true(vs[0]->sched.loaded);
+	assert_int_equal(sched_set_affinity(vs[0], 2), 0);
+	vcpu_pause_clear(vs[0], PAUSE_BLOCKED);
+	assert_true(sched_is_unloaded(vs[0]));
+	run_for(MS);
+	assert_true(vs[0]->sched.running);
+	finish();
+}
+
 /* Who wakes avoids an idle CPU that has something else to do. */
 static void test_busy(void **state)
 {
@@ -809,6 +828,7 @@ int main(void)
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_preempt_and_yield),
 		cmocka_unit_test(test_sleep_sync),
+		cmocka_unit_test(test_unload_moves),
 		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_busy_shares),
 		cmocka_unit_test(test_wake_in_schedule),
