@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* vcpus=1 Breakpoints of a guest are its own: one at a hypervisor's address stops nobody. */
+/*
+ * only=alone Breakpoints of a guest are its own: one at a hypervisor address stops nobody.
+ * Not beside others: the emulator lets it hit guests that run on the same CPU later.
+ */
 #include "guest.h"
 
 const char guest_name[] = "breakpoint";
