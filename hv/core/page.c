@@ -273,7 +273,9 @@ bool page_scrub_step(void)
 	unsigned int order;
 	uint32_t nr, clean;
 
-	spin_lock(&heap.lock);
+	/* Who allocates or frees must not queue behind all idle CPUs. */
+	if (!spin_trylock(&heap.lock))
+		return true;
 	for (order = PAGE_MAX_ORDER + 1; !pg && order-- > 0;) {
 		uint32_t last = heap.list[order].last;
 
