@@ -146,12 +146,6 @@ static bool exit_pause(struct vcpu *v)
 	return true;
 }
 
-/* No device reads the guest's memory behind its caches. */
-static bool exit_wbinvd(struct vcpu *v)
-{
-	return true;
-}
-
 static bool xcr0_valid(uint64_t xcr0, uint64_t mask)
 {
 	uint64_t avx512 = xcr0 & XCR0_AVX512;
@@ -374,8 +368,9 @@ static void exit_unknown(struct vcpu *v, const struct vm_exit *exit)
 
 /*
  * Either @handle has it all; or @instr, after it was checked that there still
- * is the instruction @op, says whether RIP moves on; or there is nothing to do:
- * the main loop serves interrupts, exit_prepare() uses windows.
+ * is the instruction @op, says whether RIP moves on, as it does without @instr;
+ * or there is nothing to do: the main loop serves interrupts, exit_prepare()
+ * uses windows.
  */
 static const struct {
 	void (*handle)(struct vcpu *v, const struct vm_exit *exit);
@@ -389,7 +384,8 @@ static const struct {
 	[EXIT_IO] = { .handle = exit_io }, [EXIT_NPF] = { .handle = exit_npf },
 	[EXIT_HLT] = { NULL, exit_hlt, INSN_HLT }, [EXIT_PAUSE] = { NULL, exit_pause, INSN_PAUSE },
 	[EXIT_SHUTDOWN] = { .instr = triple_fault },
-	[EXIT_WBINVD] = { NULL, exit_wbinvd, INSN_WBINVD },
+	/* No device reads the guest's memory behind its caches. */
+	[EXIT_WBINVD] = { .op = INSN_WBINVD },
 	[EXIT_XSETBV] = { NULL, exit_xsetbv, INSN_XSETBV },
 	[EXIT_RDPMC] = { .instr = raise_gp }, [EXIT_UNDEFINED] = { .instr = raise_ud },
 	[EXIT_ICEBP] = { NULL, exit_icebp, INSN_ICEBP },
@@ -406,10 +402,10 @@ void exit_handle(struct vcpu *v, const struct vm_exit *exit)
 	v->exits[kind]++;
 	if (rows[kind].handle) {
 		rows[kind].handle(v, exit);
-	} else if (rows[kind].instr) {
+	} else if (rows[kind].instr || rows[kind].op) {
 		if (rows[kind].op)
 			len = exit_length(v, exit, rows[kind].op);
-		if ((len || !rows[kind].op) && rows[kind].instr(v))
+		if ((len || !rows[kind].op) && (!rows[kind].instr || rows[kind].instr(v)))
 			advance(v, len);
 	}
 }
@@ -419,7 +415,7 @@ void exit_handle(struct vcpu *v, const struct vm_exit *exit)
 static void prepare_events(struct vcpu *v)
 {
 	uint8_t callback = vcpu_callback(v);
-	bool nmi = atomic_load(&v->nmi_pending);
+	bool nmi = atomic_load(&v->nmi_pending), ready;
 	unsigned int prio;
 	int vector;
 
@@ -429,7 +425,17 @@ static void prepare_events(struct vcpu *v)
 		cpu->inject(v, EVENT_NMI, VECTOR_NMI, 0, 0);
 	}
 	vector = callback ? callback : vlapic_pending(v);
-	if (vector >= 0 && cpu->can_interrupt(v)) {
+	ready = vector >= 0 && cpu->can_interrupt(v);
+	/*
+	 * Held back by the shadow of an STI: QEMU forgets that, and a HLT behind it
+	 * would sleep on the interrupt it waits for, taken just before.
+	 */
+	if (vector >= 0 && !ready && (v->regs.rflags & RFLAGS_IF) && !cpu->event_pending(v) &&
+	    exit_length(v, &(struct vm_exit){ .kind = EXIT_HLT }, INSN_HLT)) {
+		advance(v, 1);
+		ready = cpu->can_interrupt(v);
+	}
+	if (ready) {
 		if (!callback)
 			vlapic_accept(v, (uint8_t)vector);
 		cpu->inject(v, EVENT_INTR, (uint8_t)vector, 0, 0);

@@ -566,6 +566,24 @@ static void test_prepare_interrupt(void **state)
 	assert_int_equal(last_event()->vector, 0x51);
 }
 
+/* An interrupt that the shadow of an STI holds back ends the HLT there; no other instruction. */
+static void test_prepare_behind_sti(void **state)
+{
+	enable_apic();
+	vlapic_request(v, 0x51);
+	t->can_interrupt = false;
+	for (unsigned int i = 0; i < 4; i++) {
+		at(i == 1 ? "\x90" : "\xf4", 1, (struct vm_exit){ .kind = EXIT_INTERRUPT });
+		v->regs.rflags = i == 2 ? 2 : 2 | RFLAGS_IF;
+		t->event_pending = i == 3;
+		t->irq_window = 0;
+		exit_prepare(v);
+		assert_int_equal(v->regs.rip, i ? IP : IP + 1);
+		assert_int_equal(t->nr_injected, 0);
+		assert_int_equal(t->irq_window, 5);
+	}
+}
+
 /* CR8 is lowered without an exit: a window of that priority says when. */
 static void test_prepare_held_by_tpr(void **state)
 {
@@ -661,7 +679,8 @@ int main(void)
 		T(test_hole_code_changed), T(test_mapped_meanwhile), T(test_read_only),
 		T(test_shared_code), T(test_apic_page), T(test_page_faults),
 		T(test_fault_in_delivery), T(test_triple_fault), T(test_crash),
-		T(test_single_step), T(test_prepare_interrupt), T(test_prepare_held_by_tpr),
+		T(test_single_step), T(test_prepare_interrupt), T(test_prepare_behind_sti),
+		T(test_prepare_held_by_tpr),
 		T(test_cr8_write), T(test_prepare_callback), T(test_prepare_nmi),
 	};
 
