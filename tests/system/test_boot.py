@@ -249,7 +249,7 @@ def test_nmi_and_machine_check():
             monitor(path, 'nmi')
             m.expect(r'NMI, system control port 0x')
             menu(m)                  # it goes on
-            monitor(path, 'mce -b 1 2 0xb200000000000000 0x5 0x1234000 0x5678')
+            monitor(path, 'mce 1 2 0xb200000000000000 0x5 0x1234000 0x5678')
             m.expect(r'machine check bank 2: status b200000000000000')
             m.expect(r'panic: machine check')
             m.expect(r'backtrace: ffffffff80[0-9a-f]{6} \w+\+0x')
