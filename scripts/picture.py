@@ -69,8 +69,11 @@ def record():
             if time.monotonic() > limit:
                 sys.exit(f'no {pattern!r} in time:\n' + '\n'.join(screen.lines))
             if select.select([terminal], [], [], 1)[0]:
-                answer = screen.feed(os.read(terminal, 4096).decode('utf-8', 'replace'))
-                os.write(terminal, answer.encode())
+                try:
+                    text = os.read(terminal, 4096).decode('utf-8', 'replace')
+                except OSError:         # nobody has the other end any more
+                    sys.exit(f'it ended before {pattern!r}:\n' + '\n'.join(screen.lines))
+                os.write(terminal, screen.feed(text).encode())
         seen += match.end() if keys else 0
         os.write(terminal, keys.encode())
     os.waitpid(pid, 0)
