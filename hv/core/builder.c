@@ -10,53 +10,18 @@
  */
 #include "hospes/builder.h"
 
+#include "builder_private.h"
 #include "hospes/acpi_guest.h"
 #include "hospes/console.h"
-#include "hospes/domain.h"
 #include "hospes/gnttab.h"
-#include "hospes/loader.h"
 #include "hospes/log.h"
 #include "unpack/unpack.h"
 
 #define LOW_END (3ULL << 30)
 #define HIGH_START (4ULL << 30)
-#define BOOT_MAP_END (1ULL << 30)	/* of what Linux has mapped when it reads its start info */
-#define MIB (1UL << 20)
-
-#define E820_RAM 1u
-#define E820_RESERVED 2u
-#define E820_ACPI 3u
-#define E820_MAX_BUILT 4u
 
 #define SHORT_LIFE_NS 1000000000u
 #define SHORT_LIVES_MAX 5u
-
-#define NO_MEMORY "the hypervisor is out of memory: start fewer guests, or give them less"
-#define TOO_SMALL "memory=%luM is too small: kernel, initrd and tables need at least %luM"
-
-/* One page: all that the guest is told at its entry. */
-struct info_page {
-	struct hvm_start_info info;
-	struct hvm_modlist_entry initrd;
-	struct hvm_memmap_table_entry memmap[E820_MAX_BUILT];
-	char cmdline[GUEST_ARGS_SIZE];
-};
-_Static_assert(sizeof(struct info_page) <= PAGE_SIZE, "the start info is one page");
-
-/* Work space of one build. */
-struct build {
-	const struct guest_config *config;
-	struct domain *d;			/* NULL: not yet created */
-	struct kernel_image kernel;
-	const uint8_t *initrd;			/* NULL: none */
-	uint64_t initrd_size;
-	gpa_t low_end, high_end;
-	gpa_t at_console, at_acpi, at_info, at_initrd;
-	gpa_t at_program, at_payload;		/* 0 unless the kernel is packed */
-	char error[100];
-	struct info_page page;
-	uint8_t acpi[] __aligned(16);		/* the tables */
-};
 
 /* --- What goes where ----------------------------------------------------- */
 
@@ -91,16 +56,14 @@ static gpa_t take(int64_t *top, uint64_t size)
 	return (gpa_t)*top;
 }
 
-static const char *plan_memory(struct build *b)
+const char *builder_place(struct build *b, gpa_t end, size_t acpi_size)
 {
 	uint64_t memory = b->config->memory;
-	int64_t top, missing;
+	int64_t top = (int64_t)end, missing;
 
-	b->low_end = MIN(memory, LOW_END);
-	b->high_end = memory > LOW_END ? HIGH_START + memory - LOW_END : 0;
-	top = (int64_t)b->low_end;
-	b->at_console = take(&top, PAGE_SIZE);
-	b->at_acpi = take(&top, acpi_guest_size(b->config->vcpus));
+	b->low_end = end;
+	b->at_console = b->config->control ? end : take(&top, PAGE_SIZE);
+	b->at_acpi = take(&top, acpi_size);
 	b->at_initrd = take(&top, b->initrd_size);
 	top = MIN(top, (int64_t)BOOT_MAP_END);
 	b->at_info = take(&top, sizeof(struct info_page));
@@ -114,6 +77,14 @@ static const char *plan_memory(struct build *b)
 	hv_snprintf(b->error, sizeof(b->error), TOO_SMALL, memory / MIB,
 		    (b->low_end + (uint64_t)missing + MIB - 1) / MIB);
 	return b->error;
+}
+
+static const char *plan_memory(struct build *b)
+{
+	uint64_t memory = b->config->memory;
+
+	b->high_end = memory > LOW_END ? HIGH_START + memory - LOW_END : 0;
+	return builder_place(b, MIN(memory, LOW_END), acpi_guest_size(b->config->vcpus));
 }
 
 /* --- The domain and its memory ------------------------------------------- */
@@ -143,7 +114,11 @@ static const char *create(struct build *b)
 					      EVTCHN_FIFO_NR_CHANNELS) - 1,
 		.max_grant_frames = config->max_grant_frames,
 		.max_maptrack_frames = GNTTAB_MAPTRACK_DEFAULT, .max_grant_version = 2,
+		.privileged = config->control, .devices = config->control,
 	};
+
+	if (config->control)
+		create.id = 0;
 
 	if (domain_create(&create, &b->d))
 		return NO_MEMORY;
@@ -171,7 +146,7 @@ static const char *set_scheduling(struct build *b)
 static const char *add_memory(struct build *b)
 {
 	struct domain *d = b->d;
-	const struct e820entry_abi map[E820_MAX_BUILT] = {
+	const struct e820entry_abi map[] = {
 		{ 0, b->at_acpi, E820_RAM },
 		{ b->at_acpi, b->at_console - b->at_acpi, E820_ACPI },
 		{ b->at_console, b->low_end - b->at_console, E820_RESERVED },
@@ -180,7 +155,7 @@ static const char *add_memory(struct build *b)
 
 	if (populate(d, 0, b->low_end) || populate(d, HIGH_START, b->high_end))
 		return "there is not enough free memory: lower memory=";
-	d->nr_e820 = b->high_end ? E820_MAX_BUILT : E820_MAX_BUILT - 1;
+	d->nr_e820 = ARRAY_SIZE(map) - !b->high_end;
 	memcpy(d->e820, map, d->nr_e820 * sizeof(map[0]));
 	return NULL;
 }
@@ -190,9 +165,6 @@ static const char *add_memory(struct build *b)
 static const char *load_files(struct build *b)
 {
 	const struct kernel_image *k = &b->kernel;
-	unsigned int nr_vcpus = b->config->vcpus;
-
-	acpi_guest_build(b->acpi, b->at_acpi, nr_vcpus);
 	/* What a segment has beyond its file is zero: fresh memory is. */
 	for (unsigned int i = 0; i < k->elf.nr_segments; i++) {
 		const struct elf_range *s = &k->elf.segment[i];
@@ -201,11 +173,19 @@ static const char *load_files(struct build *b)
 				     s->filesz))
 			return NO_MEMORY;
 	}
-	if (guest_phys_write(b->d, b->at_acpi, b->acpi, acpi_guest_size(nr_vcpus)) ||
-	    guest_phys_write(b->d, b->at_payload, k->payload, k->payload_size) ||
+	if (guest_phys_write(b->d, b->at_payload, k->payload, k->payload_size) ||
 	    guest_phys_write(b->d, b->at_initrd, b->initrd, b->initrd_size))
 		return NO_MEMORY;
 	return NULL;
+}
+
+static const char *load_tables(struct build *b)
+{
+	unsigned int nr_vcpus = b->config->vcpus;
+
+	acpi_guest_build(b->acpi, b->at_acpi, nr_vcpus);
+	return guest_phys_write(b->d, b->at_acpi, b->acpi, acpi_guest_size(nr_vcpus)) ||
+	       console_attach(b->d, gpa_to_gfn(b->at_console)) ? NO_MEMORY : NULL;
 }
 
 static const char *load_info(struct build *b)
@@ -215,6 +195,7 @@ static const char *load_info(struct build *b)
 
 	p->info = (struct hvm_start_info){
 		.magic = XEN_HVM_START_MAGIC_VALUE, .version = 1, .nr_modules = b->initrd ? 1 : 0,
+		.flags = b->config->control ? SIF_PRIVILEGED | SIF_INITDOMAIN : 0,
 		.modlist_paddr = b->at_info + offsetof(struct info_page, initrd),
 		.cmdline_paddr = b->at_info + offsetof(struct info_page, cmdline),
 		.memmap_paddr = b->at_info + offsetof(struct info_page, memmap),
@@ -226,8 +207,7 @@ static const char *load_info(struct build *b)
 			d->e820[i].addr, d->e820[i].size, d->e820[i].type, 0,
 		};
 	hv_snprintf(p->cmdline, sizeof(p->cmdline), "%s", b->config->args);
-	return guest_phys_write(d, b->at_info, p, sizeof(*p)) ||
-	       console_attach(d, gpa_to_gfn(b->at_console)) ? NO_MEMORY : NULL;
+	return guest_phys_write(d, b->at_info, p, sizeof(*p)) ? NO_MEMORY : NULL;
 }
 
 /* vCPU 0 as the PVH ABI starts it; the unpacker finds its own input in more registers. */
@@ -258,19 +238,26 @@ static const char *set_entry(struct build *b)
 }
 
 /* In this order; each returns NULL, or why there is no guest. */
-static const char *(*const steps[])(struct build *b) = {
-	find_files, plan_memory, create, set_scheduling, add_memory, load_files, load_info,
-	set_entry,
+typedef const char *step_fn(struct build *b);
+static step_fn *const guest_steps[] = {
+	find_files, plan_memory, create, set_scheduling, add_memory, load_files, load_tables,
+	load_info, set_entry,
+};
+static step_fn *const control_steps[] = {
+	find_files, create, set_scheduling, control_add_memory, load_files, control_load_tables,
+	load_info, set_entry,
 };
 
 bool builder_start(struct guest_config *config)
 {
 	struct build *b = hv_alloc(sizeof(*b) + acpi_guest_size(config->vcpus));
+	step_fn *const *steps = config->control ? control_steps : guest_steps;
+	size_t nr_steps = config->control ? ARRAY_SIZE(control_steps) : ARRAY_SIZE(guest_steps);
 	const char *error = b ? NULL : NO_MEMORY;
 
 	if (b)
 		b->config = config;
-	for (unsigned int i = 0; i < ARRAY_SIZE(steps) && !error; i++)
+	for (size_t i = 0; i < nr_steps && !error; i++)
 		error = steps[i](b);
 	if (error) {
 		log_err("guest %s: not started: %s", config->name, error);

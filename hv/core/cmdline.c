@@ -244,7 +244,7 @@ void hv_options_parse(const char *cmdline)
 	for (; (rc = cmdline_next(&pos, end, word, sizeof(word))) != 0; first = false) {
 		value = cmdline_split(word);
 		opt = option_find(hv_option_table, ARRAY_SIZE(hv_option_table), word);
-		if (!opt && strcmp(word, "guest") && (!first || value))
+		if (!opt && strcmp(word, "guest") && strcmp(word, "control") && (!first || value))
 			log_warn("option %s is unknown and ignored", word);
 		if (!opt || (rc > 0 && !option_set(opt, &hv_options, value)))
 			continue;

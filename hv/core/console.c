@@ -29,9 +29,11 @@ struct line {
 struct console_ring {
 	struct domain *domain;		/* borrowed: detached before it goes */
 	struct console_ring *next;
-	struct guest_pin pin;
+	struct guest_pin pin;		/* of the ring; va NULL: the control domain, without one */
 	uint32_t port;
 	uint32_t out_cons, in_prod;	/* never read back from the page */
+	uint32_t typed_cons;		/* the control domain's input: in_prod is its end */
+	char typed[256];
 	struct line out, debug;		/* unfinished lines of ring and debug port */
 };
 
@@ -118,13 +120,23 @@ static void line_add(const struct console_ring *r, struct line *l, char c, bool 
 	l->len = 0;
 }
 
+static void write_out(struct console_ring *r, const char *text, size_t len)
+{
+	bool raw = r == mux.focus;
+
+	if (raw)
+		port_console_write(text, len);
+	for (size_t i = 0; i < len; i++)
+		line_add(r, &r->out, text[i], raw);
+}
+
 /* True when the ring was full: then a guest may wait for room, and wants to be told. */
 static bool ring_drain(struct console_ring *r)
 {
 	struct xencons_interface *page = r->pin.va;
 	uint32_t prod = __atomic_load_n(&page->out_prod, __ATOMIC_ACQUIRE);
 	uint32_t used = prod - r->out_cons;
-	bool full = used == sizeof(page->out), raw = r == mux.focus;
+	bool full = used == sizeof(page->out);
 	char buf[256];
 
 	if (used > sizeof(page->out)) {		/* nonsense: begin anew from there */
@@ -136,10 +148,7 @@ static bool ring_drain(struct console_ring *r)
 
 		n = MIN(used, MIN((uint32_t)(sizeof(page->out) - at), (uint32_t)sizeof(buf)));
 		memcpy(buf, page->out + at, n);
-		if (raw)
-			port_console_write(buf, n);
-		for (uint32_t i = 0; i < n; i++)
-			line_add(r, &r->out, buf[i], raw);
+		write_out(r, buf, n);
 	}
 	__atomic_store_n(&page->out_cons, r->out_cons, __ATOMIC_RELEASE);
 	return full;
@@ -164,6 +173,27 @@ void console_debug_byte(struct domain *d, uint8_t c)
 	spin_unlock(&mux.lock);
 }
 
+void console_control_write(struct domain *d, const char *text, size_t len)
+{
+	spin_lock(&mux.lock);
+	if (d->console)
+		write_out(d->console, text, len);
+	spin_unlock(&mux.lock);
+}
+
+size_t console_control_read(struct domain *d, char *buf, size_t size)
+{
+	struct console_ring *r;
+	size_t n = 0;
+
+	spin_lock(&mux.lock);
+	r = d->console;
+	while (r && !r->pin.va && n < size && r->typed_cons != r->in_prod)
+		buf[n++] = r->typed[r->typed_cons++ % sizeof(r->typed)];
+	spin_unlock(&mux.lock);
+	return n;
+}
+
 /* --- Focus and input ------------------------------------------------------ */
 
 static void focus_set(struct console_ring *r)
@@ -181,8 +211,14 @@ static void focus_set(struct console_ring *r)
 static void ring_input(struct console_ring *r, char c)
 {
 	struct xencons_interface *page = r->pin.va;
-	uint32_t cons = __atomic_load_n(&page->in_cons, __ATOMIC_ACQUIRE);
+	uint32_t cons;
 
+	if (!page) {
+		if (r->in_prod - r->typed_cons < sizeof(r->typed))
+			r->typed[r->in_prod++ % sizeof(r->typed)] = c;
+		return;
+	}
+	cons = __atomic_load_n(&page->in_cons, __ATOMIC_ACQUIRE);
 	if (r->in_prod - cons < sizeof(page->in)) {
 		page->in[r->in_prod % sizeof(page->in)] = c;
 		__atomic_store_n(&page->in_prod, ++r->in_prod, __ATOMIC_RELEASE);
@@ -203,7 +239,10 @@ static void input(char c)
 	}
 	spin_unlock(&mux.lock);
 	if (d) {
-		evtchn_notify_guest(d, port);
+		if (port)
+			evtchn_notify_guest(d, port);
+		else
+			evtchn_vcpu_virq(d->vcpus[0], VIRQ_CONSOLE);
 		domain_put(d);
 	} else {
 		key_press(c);
@@ -243,9 +282,35 @@ void console_poll(void)
 
 /* --- Life ------------------------------------------------------------------ */
 
+/* Last in the order of the focus. */
+static void ring_add(struct console_ring *r)
+{
+	struct console_ring **p;
+
+	spin_lock(&mux.lock);
+	r->domain->console = r;
+	for (p = &mux.first; *p; p = &(*p)->next)
+		;
+	*p = r;
+	if (!mux.focus && !mux.chosen)
+		focus_set(r);
+	spin_unlock(&mux.lock);
+}
+
+int console_attach_control(struct domain *d)
+{
+	struct console_ring *r = hv_alloc(sizeof(*r));
+
+	if (!r)
+		return -XEN_ENOMEM;
+	r->domain = d;
+	ring_add(r);
+	return 0;
+}
+
 int console_attach(struct domain *d, gfn_t gfn)
 {
-	struct console_ring *r = hv_alloc(sizeof(*r)), **p;
+	struct console_ring *r = hv_alloc(sizeof(*r));
 	int rc = -XEN_ENOMEM;
 
 	if (!r)
@@ -262,14 +327,7 @@ int console_attach(struct domain *d, gfn_t gfn)
 	d->params[HVM_PARAM_CONSOLE_PFN] = gfn.v;
 	d->params[HVM_PARAM_CONSOLE_EVTCHN] = r->port;
 	spin_unlock(&d->lock);
-	spin_lock(&mux.lock);
-	d->console = r;
-	for (p = &mux.first; *p; p = &(*p)->next)
-		;
-	*p = r;
-	if (!mux.focus && !mux.chosen)
-		focus_set(r);
-	spin_unlock(&mux.lock);
+	ring_add(r);
 	return 0;
 
 err_unpin:
@@ -287,7 +345,8 @@ void console_detach(struct domain *d)
 	r = d->console;
 	d->console = NULL;
 	if (r) {
-		(void)ring_drain(r);
+		if (r->pin.va)
+			(void)ring_drain(r);
 		if (r->debug.len)
 			write_line(r, &r->debug);
 		if (r->out.len && r != mux.focus)

@@ -14,6 +14,7 @@
 
 #include "hospes/builder.h"
 #include "hospes/console.h"
+#include "hospes/devices.h"
 #include "hospes/gnttab.h"
 #include "hospes/log.h"
 
@@ -135,6 +136,8 @@ static int parts_init(struct domain *d, const struct domain_create *c)
 	uint64_t tables = 256 + c->max_pages / 128;
 	int rc = memory_init(d, c);
 
+	if (!rc && c->devices)
+		rc = devices_init(d);
 	if (!rc)
 		rc = p2m_init(d, (uint32_t)MIN(tables, UINT32_MAX));
 	if (!rc)
@@ -157,6 +160,7 @@ static void domain_free(struct domain *d)
 		hv_free_pages(d->shared, PAGE_ORDER_4K);
 	if (d->dummy_info)
 		hv_free_pages(d->dummy_info, PAGE_ORDER_4K);
+	devices_free(d);
 	hv_free(d->policy);
 	hv_free(d->vcpus);
 	spin_lock(&table_lock);
@@ -239,6 +243,16 @@ void domain_unpause(struct domain *d)
 		vcpu_pause_clear(d->vcpus[i], PAUSE_DOMAIN);
 }
 
+/* Without the domain that drives the devices the machine is of no use. */
+static void __noreturn control_ended(uint8_t code)
+{
+	log_info("the control domain has ended (%u): the machine %s", code,
+		 code == SHUTDOWN_poweroff ? "is switched off" : "starts again");
+	if (code == SHUTDOWN_poweroff)
+		port_poweroff();
+	port_reboot();
+}
+
 /* What becomes of a static guest that ended with @code. */
 static enum guest_on_crash fate(const struct domain *d, uint8_t code)
 {
@@ -260,6 +274,8 @@ void domain_shutdown(struct domain *d, uint8_t code)
 	spin_unlock(&d->lock);
 	if (!first)
 		return;
+	if (d->devices)
+		control_ended(code);
 	pause_all(d, PAUSE_SHUTDOWN);
 	if (!d->config || fate(d, code) == ON_CRASH_PRESERVE)
 		return;

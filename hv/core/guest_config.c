@@ -4,6 +4,8 @@
  *
  *   guest="name=web kernel=vmlinuz initrd=initrd.gz memory=256M args='quiet'"
  *
+ * The control domain is described the same way, by control="...".
+ *
  * A module is named by the base name of its command line's first word, which
  * is what QEMU and GRUB pass alike, or by its number: kernel=#0.
  */
@@ -14,6 +16,8 @@
 #include "hospes/lib.h"
 #include "hospes/log.h"
 
+#define CONTROL "control="
+#define GUEST "guest="
 #define KEY(field, ...) OPTION(struct guest_config, field, __VA_ARGS__)
 
 static const struct option guest_keys[] = {
@@ -143,7 +147,7 @@ static bool config_modules(struct guest_config *cfg, const struct boot_info *inf
 }
 
 /* Reads one line, accepts or rejects it. */
-static void list_add(struct guest_list *list, const struct boot_info *info,
+static void list_add(struct guest_list *list, const struct boot_info *info, bool control,
 		     const char *text, const char *end)
 {
 	struct guest_config *cfg = &list->guest[list->nr];
@@ -157,9 +161,12 @@ static void list_add(struct guest_list *list, const struct boot_info *info,
 	}
 	*cfg = (struct guest_config){
 		.memory = 256ULL << 20, .vcpus = 1, .weight = 256, .max_grant_frames = 64,
-		.kernel_module = -1, .initrd_module = -1,
+		.kernel_module = -1, .initrd_module = -1, .control = control,
 	};
-	hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", list->nr + list->rejected);
+	if (control)
+		hv_snprintf(cfg->name, sizeof(cfg->name), "control");
+	else
+		hv_snprintf(cfg->name, sizeof(cfg->name), "guest%u", list->nr + list->rejected);
 	errors = config_words(list, cfg, text, end);
 	errors += !config_modules(cfg, info);
 	for (unsigned int i = 0; i < list->nr; i++) {
@@ -172,14 +179,15 @@ static void list_add(struct guest_list *list, const struct boot_info *info,
 	*(errors ? &list->rejected : &list->nr) += 1;
 }
 
-/* Handles the guest="..." words of [pos, end); the others are not for us. */
+/* Handles the words of [pos, end) that begin with @key; the others are not for us. */
 static void list_add_wrapped(struct guest_list *list, const struct boot_info *info,
-			     const char *pos, const char *end)
+			     const char *key, const char *pos, const char *end)
 {
+	size_t len = strlen(key);
 	int rc;
 
 	while ((rc = cmdline_next(&pos, end, list->line, sizeof(list->line))) != 0) {
-		if (strncmp(list->line, "guest=", 6))
+		if (strncmp(list->line, key, len))
 			continue;
 		if (rc < 0) {
 			log_err("\"%.40s...\": %s", list->line, rc == -XEN_E2BIG ?
@@ -188,7 +196,13 @@ static void list_add_wrapped(struct guest_list *list, const struct boot_info *in
 			list->rejected++;
 			continue;
 		}
-		list_add(list, info, list->line + 6, list->line + strlen(list->line));
+		if (list->nr && *key == *CONTROL && list->guest[0].control) {
+			log_err("a second control= is ignored: there is one control domain");
+			list->rejected++;
+			continue;
+		}
+		list_add(list, info, *key == *CONTROL, list->line + len,
+			 list->line + strlen(list->line));
 	}
 }
 
@@ -204,20 +218,22 @@ static void list_add_file(struct guest_list *list, const struct boot_info *info,
 		pos = line;
 		if (!cmdline_next(&pos, text, list->word, sizeof(list->word)) || *list->word == '#')
 			continue;
-		if (!strncmp(list->word, "guest=", 6))
-			list_add_wrapped(list, info, line, text);
+		if (!strncmp(list->word, GUEST, sizeof(GUEST) - 1))
+			list_add_wrapped(list, info, GUEST, line, text);
 		else
-			list_add(list, info, line, text);
+			list_add(list, info, false, line, text);
 	}
 }
 
 void guest_list_load(const struct boot_info *info, map_module_fn map, struct guest_list *list)
 {
+	const char *end = info->cmdline + strlen(info->cmdline);
 	bool have_file = false;
 
 	list->nr = 0;
 	list->rejected = 0;
-	list_add_wrapped(list, info, info->cmdline, info->cmdline + strlen(info->cmdline));
+	list_add_wrapped(list, info, CONTROL, info->cmdline, end);
+	list_add_wrapped(list, info, GUEST, info->cmdline, end);
 	for (unsigned int i = 0; i < info->nr_modules; i++) {
 		const struct boot_module *mod = &info->modules[i];
 		const char *text;
@@ -235,6 +251,6 @@ void guest_list_load(const struct boot_info *info, map_module_fn map, struct gue
 	if (!list->nr && !list->rejected && !have_file && info->nr_modules) {
 		const char *text = info->nr_modules > 1 ? "kernel=#0 initrd=#1" : "kernel=#0";
 
-		list_add(list, info, text, text + strlen(text));
+		list_add(list, info, false, text, text + strlen(text));
 	}
 }

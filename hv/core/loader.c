@@ -13,6 +13,7 @@
 #define SETUP_VERSION 0x206u
 #define SETUP_PAYLOAD_OFFSET 0x248u
 #define SETUP_PAYLOAD_LENGTH 0x24cu
+#define SETUP_ADDRESS 0x258u
 #define SETUP_END 0x264u
 #define VERSION_PAYLOAD 0x0208	/* the first one that tells where the payload is */
 #define SECTOR 512u
@@ -44,6 +45,7 @@ static const char *parse_bzimage(const uint8_t *file, uint64_t size, struct kern
 	if (!range_within(payload, k->payload_size, size) || k->payload_size < 16)
 		return "the bzImage is cut short: load the whole file";
 	k->payload = file + payload;
+	k->start = load_le32(file + SETUP_ADDRESS);
 	k->end = load_le32(k->payload + k->payload_size - 4);
 	for (size_t i = 0; i < ARRAY_SIZE(payloads); i++) {
 		if (!memcmp(k->payload, payloads[i].magic, payloads[i].len))
@@ -66,6 +68,7 @@ const char *kernel_parse(const uint8_t *file, uint64_t size, struct kernel_image
 	if (size < 4 || memcmp(file, "\177ELF", 4))
 		return "the kernel is neither ELF nor bzImage: name another module in kernel=";
 	error = elf_parse(file, size, size, &k->elf);
+	k->start = k->elf.segment[0].paddr;
 	k->end = k->elf.end;
 	return error;
 }

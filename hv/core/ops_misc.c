@@ -2,6 +2,7 @@
 /*
  * The small calls: vm_assist, console_io, xenpmu_op.
  */
+#include "hospes/console.h"
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 
@@ -22,16 +23,20 @@ int64_t consoleio_write(struct vcpu *v, struct hypercall *hc, void *arg)
 
 	if (copy_from_guest(v, piece, hc->arg[2], n))
 		return -XEN_EFAULT;
-	port_console_write(piece, n);
+	console_control_write(v->domain, piece, n);
 	hc->arg[1] = count - n;
 	hc->arg[2] += n;
 	return n < count ? HC_CONTINUE : 0;
 }
 
-/* Input goes to the guest in focus, through its ring: none ever waits here. */
+/* (size, buffer): what was typed while the control domain had the focus. */
 int64_t consoleio_read(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	return 0;
+	char piece[128];
+	uint32_t size = (uint32_t)hc->arg[1];
+	size_t n = console_control_read(v->domain, piece, MIN(size, sizeof(piece)));
+
+	return copy_to_guest(v, hc->arg[2], piece, n) ? -XEN_EFAULT : (int64_t)n;
 }
 
 int64_t xenpmu_refuse(struct vcpu *v, struct hypercall *hc, void *arg)

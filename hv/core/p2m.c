@@ -372,8 +372,10 @@ int p2m_release(struct domain *d, gfn_t gfn, uint64_t count)
 static int populate_piece(struct domain *d, gfn_t gfn, unsigned int order)
 {
 	struct p2m_entry e;
-	mfn_t mfn;
-	int rc = page_alloc_domain(d, order, &mfn);
+	mfn_t mfn = MFN(gfn.v);
+	/* A device that the control domain drives may use guest frame numbers as they are. */
+	int rc = d->devices ? page_alloc_domain_at(d, order, mfn) :
+		 page_alloc_domain(d, order, &mfn);
 
 	if (rc)
 		return rc;

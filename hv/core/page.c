@@ -120,6 +120,43 @@ static struct page *block_take(unsigned int order)
 	return &frame_table[nr];
 }
 
+/* The first frame of the free block with frame @nr in it; 0: that is not free. */
+static uint32_t block_of(uint32_t nr)
+{
+	for (unsigned int order = 0; order <= PAGE_MAX_ORDER; order++) {
+		uint32_t first = nr >> order << order;
+
+		if ((frame_table[first].flags & PAGE_FREE) && frame_table[first].order == order)
+			return first;
+	}
+	return 0;
+}
+
+/* Takes the very block of 2^order frames at @nr out of the free one around it. */
+static bool block_take_at(uint32_t nr, unsigned int order)
+{
+	uint32_t first = block_of(nr), clean;
+	unsigned int o = frame_table[first].order;
+
+	if (!first || o < order)
+		return false;
+	clean = block_remove(&frame_table[first]);
+	while (o > order) {
+		uint32_t half = 1u << --o;
+
+		if (nr < first + half) {
+			block_insert(first + half, o, clean > half ? clean - half : 0);
+			clean = MIN(clean, half);
+		} else {
+			block_insert(first, o, MIN(clean, half));
+			clean = clean > half ? clean - half : 0;
+			first += half;
+		}
+	}
+	heap.free -= 1u << order;
+	return true;
+}
+
 /* --- Allocation --------------------------------------------------------- */
 
 static void scrub(struct page *pg)
@@ -128,6 +165,19 @@ static void scrub(struct page *pg)
 		memset(mfn_to_virt(page_to_mfn(pg)), 0, PAGE_SIZE);
 		pg->flags &= (uint8_t)~PAGE_DIRTY;
 	}
+}
+
+/* Makes the frames of a block that was just taken @owner's. */
+static void give(struct page *pg, unsigned int order, uint32_t owner)
+{
+	for (struct page *p = pg; p < pg + (1u << order); p++) {
+		scrub(p);
+		p->shared_gfn = 0;
+		p->owner = owner;
+		p->p2m_used = 0;
+		atomic_store_explicit(&p->refs, !!owner, memory_order_relaxed);
+	}
+	pg->order = (uint8_t)order;
 }
 
 static struct page *alloc_frames(unsigned int order, uint32_t owner)
@@ -139,16 +189,8 @@ static struct page *alloc_frames(unsigned int order, uint32_t owner)
 	spin_lock(&heap.lock);
 	pg = block_take(order);
 	spin_unlock(&heap.lock);
-	if (!pg)
-		return NULL;
-	for (struct page *p = pg; p < pg + (1u << order); p++) {
-		scrub(p);
-		p->shared_gfn = 0;
-		p->owner = owner;
-		p->p2m_used = 0;
-		atomic_store_explicit(&p->refs, !!owner, memory_order_relaxed);
-	}
-	pg->order = (uint8_t)order;
+	if (pg)
+		give(pg, order, owner);
 	return pg;
 }
 
@@ -244,6 +286,42 @@ int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
 	else
 		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
 	return rc;
+}
+
+int page_alloc_domain_at(struct domain *d, unsigned int order, mfn_t mfn)
+{
+	unsigned long count = 1UL << order;
+	int rc = -XEN_E2BIG;
+	bool taken;
+
+	if (!range_within(mfn.v, count, frame_table_size))
+		return -XEN_ENOMEM;
+	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count <=
+	    d->max_pages) {
+		spin_lock(&heap.lock);
+		taken = !page_fail_now() && block_take_at((uint32_t)mfn.v, order);
+		spin_unlock(&heap.lock);
+		rc = taken ? 0 : -XEN_ENOMEM;
+	}
+	if (rc)
+		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
+	else
+		give(&frame_table[mfn.v], order, d->slot + 1);
+	return rc;
+}
+
+mfn_t page_free_run(mfn_t from, uint64_t *count)
+{
+	uint64_t nr = from.v, end;
+
+	spin_lock(&heap.lock);
+	while (nr < frame_table_size && !(frame_table[nr].flags & PAGE_FREE))
+		nr++;
+	for (end = nr; end < frame_table_size && frame_table[end].flags & PAGE_FREE;)
+		end += 1ULL << frame_table[end].order;
+	spin_unlock(&heap.lock);
+	*count = end - nr;
+	return MFN(nr);
 }
 
 bool page_get(struct page *pg)

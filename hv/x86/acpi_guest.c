@@ -9,28 +9,9 @@
  */
 #include "hospes/acpi_guest.h"
 
+#include "acpi_private.h"
 #include "hospes/lib.h"
 #include "hospes/vlapic.h"
-
-struct table {
-	char signature[4];
-	uint32_t length;
-	uint8_t revision, checksum;
-	char oem[6], oem_table[8];
-	uint32_t oem_revision;
-	char creator[4];
-	uint32_t creator_revision;
-} __packed;
-
-struct rsdp {
-	char signature[8];
-	uint8_t checksum;
-	char oem[6];
-	uint8_t revision;
-	uint32_t rsdt, length;
-	uint64_t xsdt;
-	uint8_t checksum_all, pad[3];
-} __packed;
 
 struct xsdt {
 	struct table head;
@@ -83,7 +64,6 @@ struct area {
 };
 
 _Static_assert(sizeof(struct fadt) == 268, "FADT of revision 5");
-_Static_assert(sizeof(struct rsdp) == 36, "RSDP of revision 2");
 
 #define FADT_BOOT_ARCH 0x24u	/* no VGA, no RTC */
 #define FADT_FLAGS 0x100031u	/* WBINVD works, no power or sleep button, hardware-reduced */
@@ -103,8 +83,7 @@ static uint8_t checksum(const void *p, size_t n)
 	return (uint8_t)-sum;
 }
 
-/* The header, last: the check sum covers the rest. */
-static void finish(void *table, const char *signature, uint8_t revision, size_t length)
+void acpi_finish(void *table, const char *signature, uint8_t revision, size_t length)
 {
 	struct table *t = table;
 
@@ -114,6 +93,16 @@ static void finish(void *table, const char *signature, uint8_t revision, size_t 
 	};
 	memcpy(t->signature, signature, sizeof(t->signature));
 	t->checksum = checksum(table, length);
+}
+
+void acpi_finish_rsdp(struct rsdp *r, uint64_t xsdt)
+{
+	*r = (struct rsdp){
+		.signature = "RSD PTR ", .oem = "Hospes", .revision = 2, .length = sizeof(*r),
+		.xsdt = xsdt,
+	};
+	r->checksum = checksum(r, 20);
+	r->checksum_all = checksum(r, sizeof(*r));
 }
 
 /* The tables with one entry per processor. */
@@ -140,8 +129,8 @@ static void build_cpus(struct madt *m, struct dsdt *d, unsigned int n)
 			.number = (uint8_t)i,
 		};
 	}
-	finish(d, "DSDT", 2, sizeof(*d) + n * sizeof(struct aml_cpu));
-	finish(m, "APIC", 4, sizeof(*m) + n * sizeof(struct madt_lapic));
+	acpi_finish(d, "DSDT", 2, sizeof(*d) + n * sizeof(struct aml_cpu));
+	acpi_finish(m, "APIC", 4, sizeof(*m) + n * sizeof(struct madt_lapic));
 }
 
 size_t acpi_guest_size(unsigned int nr_vcpus)
@@ -159,14 +148,9 @@ void acpi_guest_build(uint8_t *buf, gpa_t gpa, unsigned int nr_vcpus)
 	a->fadt.x_dsdt = gpa + dsdt;
 	a->fadt.boot_arch = FADT_BOOT_ARCH;
 	a->fadt.flags = FADT_FLAGS;
-	finish(&a->fadt, "FACP", 5, sizeof(a->fadt));
+	acpi_finish(&a->fadt, "FACP", 5, sizeof(a->fadt));
 	a->xsdt.table[0] = gpa + offsetof(struct area, fadt);
 	a->xsdt.table[1] = gpa + offsetof(struct area, madt);
-	finish(&a->xsdt, "XSDT", 1, sizeof(a->xsdt));
-	a->rsdp = (struct rsdp){
-		.signature = "RSD PTR ", .oem = "Hospes", .revision = 2,
-		.length = sizeof(a->rsdp), .xsdt = gpa + offsetof(struct area, xsdt),
-	};
-	a->rsdp.checksum = checksum(&a->rsdp, 20);
-	a->rsdp.checksum_all = checksum(&a->rsdp, sizeof(a->rsdp));
+	acpi_finish(&a->xsdt, "XSDT", 1, sizeof(a->xsdt));
+	acpi_finish_rsdp(&a->rsdp, gpa + offsetof(struct area, xsdt));
 }

@@ -8,6 +8,7 @@
  */
 #include "hospes/console.h"
 #include "hospes/cpu_insn.h"
+#include "hospes/devices.h"
 #include "hospes/domain.h"
 #include "hospes/emulate.h"
 #include "hospes/hypercall.h"
@@ -177,7 +178,9 @@ static bool exit_icebp(struct vcpu *v)
 
 static uint32_t port_in(struct emul *e, uint16_t port, unsigned int size)
 {
-	return ~0u;
+	struct domain *d = ((struct vcpu *)e->data)->domain;
+
+	return unlikely(d->devices) ? devices_in(d, port, size) : ~0u;
 }
 
 static void port_out(struct emul *e, uint16_t port, unsigned int size, uint32_t value)
@@ -186,6 +189,8 @@ static void port_out(struct emul *e, uint16_t port, unsigned int size, uint32_t 
 
 	if (port == PORT_DEBUG && size == 1)
 		console_debug_byte(v->domain, (uint8_t)value);
+	else if (unlikely(v->domain->devices))
+		devices_out(v->domain, port, size, value);
 }
 
 /*
@@ -197,6 +202,8 @@ static void access_device(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int 
 	uint32_t offset = gpa & ~PAGE_MASK & ~3u, reg = 0;
 	uint64_t val = ~0ULL;
 
+	if (unlikely(v->domain->devices) && devices_access(v->domain, gpa, buf, len, write))
+		return;
 	if (vlapic_claims(v, gpa & PAGE_MASK)) {
 		if (write && len == 4 && !(gpa & 3)) {
 			memcpy(&reg, buf, 4);
@@ -317,9 +324,10 @@ static void exit_io(struct vcpu *v, const struct vm_exit *exit)
 	if (!exit->io.in)
 		port_out(&e, exit->io.port, exit->io.size, (uint32_t)*rax);
 	else if (exit->io.size == 4)
-		*rax = ~0u;
+		*rax = port_in(&e, exit->io.port, 4);
 	else
-		*rax |= exit->io.size == 2 ? 0xffff : 0xff;
+		memcpy(rax, &(uint32_t){ port_in(&e, exit->io.port, exit->io.size) },
+		       exit->io.size);
 	advance(v, exit->insn_len);
 }
 
@@ -344,6 +352,8 @@ static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
 	read_unlock(&v->domain->p2m.lock);
 	/* Somebody else has mapped it meanwhile. */
 	if ((e & (need | P2M_E_UC)) == need && !(exit->npf.exec && (e & P2M_E_NX)))
+		return;
+	if (unlikely(v->domain->devices) && devices_map(v->domain, exit->npf.gpa))
 		return;
 	if (cpu->event_pending(v))
 		triple_fault(v);	/* an IDT or a stack of ones delivers nothing */

@@ -22,6 +22,8 @@
 
 uint8_t *port_directmap;
 struct boot_info test_boot;
+uint8_t test_io[0x10000];
+uint64_t test_kept_gfn;
 uint64_t port_tsc_khz = 2000000;
 uint64_t port_wallclock_base_ns = 1700000000ULL * 1000000000ULL;
 void (*test_idle_hook)(void);
@@ -90,6 +92,8 @@ void test_machine_init(uint64_t pages, unsigned int ncpus)
 		abort();
 	memset(&machine, 0, sizeof(machine));
 	memset(&test_boot, 0, sizeof(test_boot));
+	memset(test_io, 0xff, sizeof(test_io));
+	test_kept_gfn = UINT64_MAX;
 	test_boot.cmdline = "";
 	test_idle_hook = NULL;
 	test_run_hook = NULL;
@@ -158,6 +162,47 @@ const void *port_map_boot(paddr_t start, uint64_t size)
 	if (start > machine.arena_size || size > machine.arena_size - start)
 		return NULL;
 	return port_directmap + start;
+}
+
+/* --- Devices ------------------------------------------------------------ */
+
+const void *port_map_firmware(paddr_t start, uint64_t size)
+{
+	return port_map_boot(start, size);
+}
+
+bool port_device_page(paddr_t pa)
+{
+	return !(pa >> PAGE_SHIFT) ||
+	       (pa >= machine.arena_size && pa >> PAGE_SHIFT != test_kept_gfn);
+}
+
+enum io_owner port_io_owner(uint16_t port)
+{
+	return port >= TEST_IO_KEPT && port < TEST_IO_KEPT + 8 ? IO_KEPT :
+	       port >= TEST_IO_SLEEP && port < TEST_IO_SLEEP + 2 ? IO_SLEEP : IO_DEVICE;
+}
+
+uint32_t port_io_read(uint16_t port, unsigned int size)
+{
+	uint32_t value = 0;
+
+	for (unsigned int i = 0; i < size; i++)
+		value |= (uint32_t)test_io[(uint16_t)(port + i)] << 8 * i;
+	return value;
+}
+
+void port_io_write(uint16_t port, unsigned int size, uint32_t value)
+{
+	for (unsigned int i = 0; i < size; i++)
+		test_io[(uint16_t)(port + i)] = (uint8_t)(value >> 8 * i);
+}
+
+void port_sleep_write(uint16_t port, unsigned int size, uint32_t value)
+{
+	if (value & 0x2000)
+		port_poweroff();
+	port_io_write(port, size, value);
 }
 
 /* --- CPUs --------------------------------------------------------------- */

@@ -89,6 +89,16 @@ extern bool test_panic_caught;
 extern jmp_buf test_panic_env;
 extern char test_panic_text[256];
 
+/* --- Devices ------------------------------------------------------------ */
+
+/* The bytes behind the I/O ports; at first nobody is there and all are 0xff. */
+extern uint8_t test_io[0x10000];
+/* Eight ports that the hypervisor keeps, and the control register of power management. */
+#define TEST_IO_KEPT 0x3f8u
+#define TEST_IO_SLEEP 0x604u
+/* What lies behind the RAM are devices' pages, but this one; frame 0 is one, too. */
+extern uint64_t test_kept_gfn;
+
 /* --- Other CPUs --------------------------------------------------------- */
 
 /* Called, when set, where a CPU that holds no lock is about to take one of @level. */

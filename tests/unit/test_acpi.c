@@ -180,6 +180,14 @@ static void check_all(const struct acpi_info *a)
 	assert_true(a->has_s5);
 	assert_int_equal(a->s5_type[0], 5);
 	assert_int_equal(a->s5_type[1], 3);
+	assert_int_equal(a->nr_tables, 3);
+	for (unsigned int i = 0; i < a->nr_tables; i++) {
+		const struct boot_acpi_table *t = &a->tables[i];
+
+		assert_memory_equal(t->signature, memory + t->at, 4);
+		assert_memory_equal(&t->length, memory + t->at + 4, 4);
+		assert_true(t->at == MADT || t->at == FADT || t->at == HPET);
+	}
 }
 
 static void test_whole_machine(void **state)

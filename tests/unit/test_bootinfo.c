@@ -164,6 +164,13 @@ static void check_machine(const char *protocol)
 	assert_true(ranges_contain(&b.ram, MIB, RAM_TOP - 0x10000 - MIB));
 	assert_false(ranges_contain(&b.ram, RAM_TOP - 0x10000, 1));
 	assert_int_equal(ranges_end(&b.ram), 0x140000000ULL);
+	/* The map as it came, for the control domain. */
+	assert_int_equal(b.info.nr_memory, MAP_ENTRIES);
+	for (unsigned int i = 0; i < MAP_ENTRIES; i++) {
+		assert_int_equal(b.info.memory[i].start, memory_map[i].start);
+		assert_int_equal(b.info.memory[i].size, memory_map[i].len);
+		assert_int_equal(b.info.memory[i].type, memory_map[i].type);
+	}
 }
 
 static void test_protocols(void **state)

@@ -202,6 +202,24 @@ static void load(const char *cmdline, const char *const *modules, const char *fi
 	guest_list_load(&info, map_module, &list);
 }
 
+static void test_control_line(void **state)
+{
+	(void)state;
+	load("hospes guest='name=a kernel=#0' control='kernel=#0 memory=1G vcpus=4'"
+	     " control='kernel=#0 name=other'", WORDS("vmlinuz"), NULL);
+	assert_int_equal(list.nr, 2);
+	assert_int_equal(list.rejected, 1);
+	assert_logged("a second control= is ignored");
+	assert_true(list.guest[0].control);
+	assert_string_equal(list.guest[0].name, "control");
+	assert_int_equal(list.guest[0].vcpus, 4);
+	assert_false(list.guest[1].control);
+	assert_string_equal(list.guest[1].name, "a");
+	load("hospes control='kernel=nowhere'", WORDS("vmlinuz"), NULL);
+	assert_int_equal(list.nr, 0);
+	assert_logged("guest control: kernel=nowhere");
+}
+
 static void test_guest_line(void **state)
 {
 	const struct guest_config *g = &list.guest[0];
@@ -371,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_option_refusals),
 		cmocka_unit_test(test_option_explain),
 		cmocka_unit_test(test_hv_options),
+		cmocka_unit_test(test_control_line),
 		cmocka_unit_test(test_guest_line),
 		cmocka_unit_test(test_guest_errors),
 		cmocka_unit_test(test_guest_long),

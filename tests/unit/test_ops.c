@@ -5,6 +5,7 @@
  */
 #include "unit.h"
 
+#include "hospes/console.h"
 #include "real_domain.h"
 
 #define PTR 0x2000u
@@ -733,6 +734,7 @@ static void console(void **state)
 
 	memset(text, 'x', 300);
 	memset(want, 'x', 300);
+	assert_int_equal(console_attach_control(control), 0);
 	test_console_clear();
 	assert_int_equal(hcall(v, CONSOLE, CONSOLEIO_write, 3, 0x3000), -XEN_EPERM);
 	assert_string_equal(test_console_output(), "");

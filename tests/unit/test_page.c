@@ -374,6 +374,15 @@ static void model_set(uint64_t mfn, unsigned int order, uint8_t owner)
 	model.order[mfn] = (uint8_t)order;
 }
 
+static bool model_is_free(uint64_t mfn, unsigned int order)
+{
+	for (uint64_t i = mfn; i < mfn + (1u << order); i++) {
+		if (!i || model.owner[i])
+			return false;
+	}
+	return true;
+}
+
 static void model_alloc(struct domain **doms)
 {
 	unsigned int order = rng(3) ? 0 : rng(9), who = rng(3);
@@ -391,7 +400,15 @@ static void model_alloc(struct domain **doms)
 		return;
 	}
 	who--;
-	rc = page_alloc_domain(doms[who], order, &mfn);
+	if (rng(3) == 0) {
+		mfn = MFN(rng(PAGES) >> order << order);
+		rc = page_alloc_domain_at(doms[who], order, mfn);
+		/* Whole free blocks at an even number are what there is to take from. */
+		if (rc == -XEN_ENOMEM)
+			assert_false(model_is_free(mfn.v, order));
+	} else {
+		rc = page_alloc_domain(doms[who], order, &mfn);
+	}
 	if (!rc)
 		model_set(mfn.v, order, (uint8_t)(2 + who));
 	else if (rc == -XEN_E2BIG)
@@ -424,6 +441,22 @@ static void model_release(void)
 	}
 }
 
+/* Runs of free frames: all of them, and nothing between them. */
+static void model_check_runs(const bool *used)
+{
+	uint64_t at = 1, count;
+
+	for (mfn_t run = page_free_run(MFN(0), &count); count;
+	     run = page_free_run(MFN(run.v + count), &count)) {
+		for (; at < run.v; at++)
+			assert_true(used[at]);
+		for (; at < run.v + count; at++)
+			assert_false(used[at]);
+	}
+	for (; at < PAGES; at++)
+		assert_true(used[at]);
+}
+
 static void model_check(struct domain **doms)
 {
 	bool used[PAGES] = { false };
@@ -440,6 +473,7 @@ static void model_check(struct domain **doms)
 	for (unsigned int i = 0; i < 2; i++)
 		assert_int_equal(atomic_load(&doms[i]->tot_pages), owned[i]);
 	check_heap(used);
+	model_check_runs(used);
 }
 
 static void test_model(void **state)

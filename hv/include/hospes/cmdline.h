@@ -76,7 +76,7 @@ extern struct hv_options hv_options;
 
 /*
  * Reads the hypervisor's command line into hv_options. Unknown options and
- * bad values are logged and passed over; guest= is left to guest_list_load(),
+ * bad values are logged and passed over; control= and guest= are left to guest_list_load(),
  * and a first word that is no option is taken for the image's own name.
  */
 void hv_options_parse(const char *cmdline);

@@ -17,6 +17,12 @@ struct domain;
 int console_attach(struct domain *d, gfn_t gfn) __must_check;
 void console_detach(struct domain *d);
 
+/* For the control domain, which has console_io instead of a ring. -XEN_ENOMEM. */
+int console_attach_control(struct domain *d) __must_check;
+void console_control_write(struct domain *d, const char *text, size_t len);
+/* What was typed, up to @size bytes; returns how many. */
+size_t console_control_read(struct domain *d, char *buf, size_t size);
+
 /* One byte out of port 0xE9. */
 void console_debug_byte(struct domain *d, uint8_t c);
 

@@ -20,11 +20,13 @@
 #include "hospes/vlapic.h"
 
 struct console_ring;
+struct devices;
 struct guest_config;
 struct grant_table;
 
 #define MAX_VCPUS 128u
 #define MAX_DOMAINS 1024u
+#define E820_MAX 112u
 
 /* Reasons why a vCPU does not run; runnable when no bit is set. */
 #define PAUSE_DOWN	0x01u	/* offline: not started, or VCPUOP_down */
@@ -107,7 +109,7 @@ struct domain {
 	struct p2m p2m;
 	atomic_ulong tot_pages;		/* frames owned */
 	uint64_t max_pages;
-	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[16];
+	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[E820_MAX];
 	unsigned int nr_e820;
 
 	struct shared_info *shared;	/* owned hypervisor page */
@@ -125,6 +127,7 @@ struct domain {
 	struct timer watchdog[2];
 
 	struct console_ring *console;	/* owned, NULL = none */
+	struct devices *devices;	/* owned; the control domain has those of the machine */
 	struct guest_config *config;	/* borrowed: to restart it */
 
 	uint8_t reap_stage;		/* how far the teardown is; reaper */
@@ -175,6 +178,7 @@ struct domain_create {
 	uint32_t max_evtchn_port;
 	unsigned int max_grant_frames, max_maptrack_frames, max_grant_version;
 	bool privileged;
+	bool devices;			/* gets those of the machine */
 };
 
 /* A new paused domain with one reference. -XEN_ENOMEM, -XEN_EEXIST, -XEN_EINVAL. */

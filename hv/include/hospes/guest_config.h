@@ -38,6 +38,7 @@ struct guest_config {
 	int32_t initrd_module;		/* the same, -1: none */
 	uint8_t on_crash;		/* enum guest_on_crash */
 	uint8_t evtchn;			/* enum guest_evtchn: the newest ABI offered */
+	bool control;			/* the control domain: privileged, with the devices */
 	/* The builder's: when it started last, how often in a row it ended soon after. */
 	uint64_t started;
 	uint32_t short_lives;
@@ -46,7 +47,7 @@ struct guest_config {
 struct guest_list {
 	unsigned int nr;
 	unsigned int rejected;		/* lines with an error, all logged */
-	struct guest_config guest[GUESTS_MAX];
+	struct guest_config guest[GUESTS_MAX];	/* the control domain first, if there is one */
 	/* Work space: boot stacks are small. */
 	char line[2048];
 	char word[GUEST_ARGS_SIZE + 32];
@@ -56,7 +57,8 @@ struct guest_list {
 typedef const void *(*map_module_fn)(paddr_t start, uint64_t size);
 
 /*
- * Collects the guests from every guest="..." of the command line and every
+ * Collects the control domain from control="..." of the command line, the
+ * guests from every guest="..." of it and every
  * line of the boot modules named "config" or "*.cfg". When there is no such
  * line at all, module 0 is the kernel and module 1 the initrd of one guest.
  * A line with an error is logged with its guest, key and remedy, counted in

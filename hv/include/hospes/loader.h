@@ -15,6 +15,7 @@ struct kernel_image {
 	struct elf_image elf;		/* its headers */
 	const uint8_t *payload;		/* within the module; NULL: not packed */
 	uint64_t payload_size;
+	uint64_t start;			/* where it wants to be */
 	uint64_t end;			/* lowest possible end of the kernel in memory */
 };
 

@@ -95,6 +95,18 @@ void hv_free(void *p);		/* NULL is fine */
 int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn) __must_check;
 
 /*
+ * As above, but the very frames from @mfn on, aligned to their number;
+ * -XEN_ENOMEM, too, when one of them is not free.
+ */
+int page_alloc_domain_at(struct domain *d, unsigned int order, mfn_t mfn) __must_check;
+
+/*
+ * The first run of free frames that begins at or behind @from (which is not inside of a
+ * free block): where, and *count, 0 for none. Slow: for the start of day.
+ */
+mfn_t page_free_run(mfn_t from, uint64_t *count);
+
+/*
  * Another reference to a domain's frame. The caller knows the frame cannot
  * vanish meanwhile (p2m lock held and mapped, or a reference held). Fails,
  * returning false, only when the count would overflow.

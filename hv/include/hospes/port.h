@@ -41,11 +41,32 @@ struct boot_module {
 	const char *cmdline;	/* NUL-terminated, in hypervisor memory */
 };
 
+/* An entry of the firmware's memory map, as it came: any address, any type. */
+struct boot_memory {
+	uint64_t start, size;
+	uint32_t type;		/* of E820_* below; others are not memory to use, either */
+};
+
+#define E820_RAM 1u
+#define E820_RESERVED 2u
+#define E820_ACPI 3u
+#define E820_NVS 4u
+#define E820_UNUSABLE 5u
+
+/* An ACPI table of the firmware's, with a good check sum. */
+struct boot_acpi_table {
+	char signature[4];
+	uint32_t length;
+	paddr_t at;
+};
+
 /* What the machine looked like at boot. Owned by the port, read-only. */
 struct boot_info {
 	const char *cmdline;
-	unsigned int nr_modules;
+	unsigned int nr_modules, nr_memory, nr_tables;
 	struct boot_module modules[32];
+	struct boot_memory memory[128];
+	struct boot_acpi_table tables[64];
 };
 
 const struct boot_info *port_boot_info(void);
@@ -55,6 +76,35 @@ const struct boot_info *port_boot_info(void);
  * reading. Returns NULL when the range is not RAM. The mapping stays.
  */
 const void *port_map_boot(paddr_t start, uint64_t size);
+
+/* --- The machine's devices, which the control domain drives ------------- */
+
+/* Maps memory of the firmware's (an ACPI table) for reading, any alignment. The mapping stays. */
+const void *port_map_firmware(paddr_t start, uint64_t size);
+
+/*
+ * Is the page at @pa no RAM, and not one of the registers the hypervisor keeps
+ * (local APIC, IO-APICs, its timer)? Then the control domain may have it.
+ */
+bool port_device_page(paddr_t pa);
+
+/* Who an I/O port belongs to. */
+enum io_owner {
+	IO_DEVICE,		/* the control domain */
+	IO_KEPT,		/* the hypervisor: reads ones, writes are dropped */
+	IO_SLEEP,		/* control register of power management: see port_sleep_write() */
+};
+enum io_owner port_io_owner(uint16_t port);
+
+/* Raw access to an I/O port; size 1, 2 or 4. */
+uint32_t port_io_read(uint16_t port, unsigned int size);
+void port_io_write(uint16_t port, unsigned int size, uint32_t value);
+
+/*
+ * The control domain writes to an IO_SLEEP port. What would switch the machine
+ * off does so; other sleep states are refused; the rest is passed on.
+ */
+void port_sleep_write(uint16_t port, unsigned int size, uint32_t value);
 
 /* --- Physical CPUs ------------------------------------------------------ */
 

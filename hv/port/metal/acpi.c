@@ -206,8 +206,17 @@ static void parse_root(struct acpi_info *a, const struct table *root, unsigned i
 	struct table t;
 
 	for (uint32_t off = HEADER_SIZE; range_within(off, entry, root->length); off += entry) {
-		if (!open_table(&t, field(root, off, entry), root->map))
+		paddr_t at = field(root, off, entry);
+
+		if (!open_table(&t, at, root->map))
 			continue;
+		if (a->nr_tables < ARRAY_SIZE(a->tables)) {
+			struct boot_acpi_table *known = &a->tables[a->nr_tables++];
+
+			memcpy(known->signature, t.bytes, sizeof(known->signature));
+			known->length = t.length;
+			known->at = at;
+		}
 		for (unsigned int i = 0; i < ARRAY_SIZE(parsers); i++) {
 			if (seen[i] || memcmp(t.bytes, parsers[i].signature, 4))
 				continue;

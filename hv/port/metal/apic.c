@@ -78,6 +78,15 @@ static void ioapic_write(const struct ioapic *io, uint32_t reg, uint32_t v)
 	io->window[4] = v;
 }
 
+bool lapic_owns(paddr_t pa)
+{
+	bool owned = pa >> PAGE_SHIFT == insn_rdmsr(MSR_APIC_BASE) >> PAGE_SHIFT;
+
+	for (unsigned int i = 0; i < acpi.nr_ioapics; i++)
+		owned |= pa >> PAGE_SHIFT == acpi.ioapic[i].address >> PAGE_SHIFT;
+	return owned;
+}
+
 void isa_irq_enable(unsigned int irq, uint8_t vector)
 {
 	uint32_t gsi = acpi.isa_irq[irq].gsi, flags = acpi.isa_irq[irq].flags;

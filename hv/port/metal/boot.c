@@ -25,6 +25,55 @@ static const void *map_low(paddr_t start, uint64_t len)
 	return range_within(start, len, BOOT_MAPPED) ? port_directmap + start : NULL;
 }
 
+/* Does [start, start + size) touch a module that is not among the first @done of @order? */
+static bool hits_module(struct boot_module *const *order, unsigned int done, paddr_t start,
+			uint64_t size)
+{
+	for (unsigned int i = done; i < boot.info.nr_modules; i++) {
+		if (start < order[i]->start + order[i]->size && order[i]->start < start + size)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Moves the modules to the end of the memory below 4 GiB, the highest first, so
+ * that a control domain's kernel finds its address free, and much behind it.
+ */
+static void pack_modules(void)
+{
+	struct boot_module *order[ARRAY_SIZE(boot.info.modules)];
+	unsigned int nr = boot.info.nr_modules;
+	paddr_t top = 0, start = 0;
+
+	for (unsigned int i = 0; i < boot.ram.nr; i++) {
+		paddr_t end = MIN(boot.ram.r[i].end, BOOT_MAPPED);
+
+		if (end > top && boot.ram.r[i].start < end) {
+			top = end;
+			start = boot.ram.r[i].start;
+		}
+	}
+	for (unsigned int i = 0; i < nr; i++) {
+		struct boot_module *m = &boot.info.modules[i];
+		unsigned int at = i;
+
+		for (; at > 0 && order[at - 1]->start < m->start; at--)
+			order[at] = order[at - 1];
+		order[at] = m;
+	}
+	for (unsigned int i = 0; i < nr; i++) {
+		struct boot_module *m = order[i];
+		uint64_t size = ALIGN_UP(m->size, PAGE_SIZE);
+
+		if (size > top - start || hits_module(order, i + 1, top - size, size))
+			return;
+		top -= size;
+		memmove(port_directmap + top, port_directmap + m->start, m->size);
+		m->start = top;
+	}
+}
+
 /*
  * The allocator gets RAM less the first megabyte (the trampoline, firmware
  * that lies about it), the image and the modules, which guests restart from.
@@ -35,6 +84,7 @@ static void memory_init(void)
 	paddr_t end, table;
 
 	ranges_sub(&boot.ram, image_pa(image_start), image_pa(image_end));
+	pack_modules();
 	free = boot.ram;
 	for (unsigned int i = 0; i < boot.info.nr_modules; i++) {
 		const struct boot_module *m = &boot.info.modules[i];
@@ -104,6 +154,8 @@ void boot_main(uint32_t magic, uint32_t info)
 	log_info("Hospes " HOSPES_VERSION ", started by %s", boot.protocol);
 	if (acpi_parse(&acpi, boot.rsdp, map_low))
 		log_warn("no ACPI tables: one CPU, no power-off");
+	boot.info.nr_tables = acpi.nr_tables;
+	memcpy(boot.info.tables, acpi.tables, sizeof(acpi.tables));
 	memory_init();
 	stack = cpu_map_stacks(&boot_cpu, 0);
 	apic_init();
@@ -122,6 +174,22 @@ void boot_main(uint32_t magic, uint32_t info)
 const struct boot_info *port_boot_info(void)
 {
 	return &boot.info;
+}
+
+bool port_device_page(paddr_t pa)
+{
+	/* Frame 0 is RAM that nobody manages: the BIOS keeps its data there. */
+	if (!(pa >> PAGE_SHIFT))
+		return true;
+	if (ranges_contain(&boot.ram, pa, PAGE_SIZE) || lapic_owns(pa) ||
+	    (acpi.hpet && pa >> PAGE_SHIFT == acpi.hpet >> PAGE_SHIFT))
+		return false;
+	return pa < image_pa(image_start) || pa >= image_pa(image_end);
+}
+
+const void *port_map_firmware(paddr_t start, uint64_t size)
+{
+	return (const void *)(uintptr_t)map_device(start, size);
 }
 
 const void *port_map_boot(paddr_t start, uint64_t size)

@@ -8,7 +8,6 @@
 #include "hospes/log.h"
 #include "hospes/page.h"
 
-#define TYPE_RAM 1u
 #define MAX_ENTRIES 4096u	/* no table is as long; bounds what a broken one costs */
 
 /* --- Ranges --- */
@@ -133,9 +132,12 @@ static void add_memory(struct boot_data *b, uint64_t start, uint64_t len, uint32
 
 	if (add_overflows(start, len, &end))
 		end = UINT64_MAX;
-	if (b->pass == 0 && type == TYPE_RAM)
+	if (b->pass == 0 && b->info.nr_memory < ARRAY_SIZE(b->info.memory))
+		b->info.memory[b->info.nr_memory++] =
+			(struct boot_memory){ start, end - start, type };
+	if (b->pass == 0 && type == E820_RAM)
 		ranges_add(&b->ram, start, end);
-	else if (b->pass == 1 && type != TYPE_RAM)
+	else if (b->pass == 1 && type != E820_RAM)
 		ranges_sub(&b->ram, start, end);
 }
 

@@ -101,6 +101,8 @@ struct acpi_info {
 	uint16_t pm1a_control, pm1b_control;
 	bool has_s5;
 	uint8_t s5_type[2];		/* what powers off, for PM1a and PM1b */
+	unsigned int nr_tables;		/* what the root names, broken ones left out */
+	struct boot_acpi_table tables[64];
 };
 
 /*

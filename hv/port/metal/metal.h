@@ -112,6 +112,8 @@ void lapic_enable(void);		/* on each CPU */
 uint32_t lapic_read(unsigned int reg);
 void lapic_write(unsigned int reg, uint32_t v);
 void lapic_send(uint32_t apic_id, uint32_t icr);
+/* Is the page at @pa a local APIC's or an IO-APIC's? */
+bool lapic_owns(paddr_t pa);
 /* Sends an ISA interrupt to CPU 0. */
 void isa_irq_enable(unsigned int irq, uint8_t vector);
 
@@ -125,6 +127,7 @@ void delay_us(uint64_t us);
 void serial_init(void);
 void serial_enable_irq(void);
 void serial_interrupt(void);
+bool serial_owns(uint16_t port);
 
 struct trap_frame {
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
@@ -153,5 +156,6 @@ void halt_forever(void) __noreturn;
 	}
 PORT_IO(uint8_t, inb, outb)
 PORT_IO(uint16_t, inw, outw)
+PORT_IO(uint32_t, inl, outl)
 
 #endif

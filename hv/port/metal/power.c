@@ -26,6 +26,22 @@ void port_reboot(void)
 		__asm__ volatile("lidt %0; int3" : : "m"(no_idt));
 }
 
+void port_sleep_write(uint16_t port, unsigned int size, uint32_t value)
+{
+	uint32_t word = port & 1 ? value << 8 : value;
+	unsigned int type = word >> 10 & 7;
+	bool a = (port & ~1u) == acpi.pm1a_control;
+
+	if (!(word & PM1_SLEEP_ENABLE)) {
+		port_io_write(port, size, value);
+	} else if (acpi.has_s5 && type == acpi.s5_type[!a]) {
+		log_info("the control domain switches the machine off");
+		port_poweroff();
+	} else {
+		log_warn("sleep state with type %u is not supported", type);
+	}
+}
+
 void port_poweroff(void)
 {
 	if (acpi.has_s5 && acpi.pm1a_control) {

@@ -71,6 +71,11 @@ void serial_interrupt(void)
 		console_input_ready();
 }
 
+bool serial_owns(uint16_t port)
+{
+	return uart && (port & ~7u) == uart;
+}
+
 void port_console_write(const char *s, size_t len)
 {
 	unsigned int turns = 0;

@@ -9,6 +9,7 @@
 
 #include "hospes/abi.h"
 #include "hospes/cpu_insn.h"
+#include "hospes/devices.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
 
@@ -58,7 +59,8 @@ void svm_vmcb_init(struct vcpu *v)
 		b->pause_count = 3000;
 	if (svm.features & SVM_PAUSE_THR)
 		b->pause_threshold = 128;
-	b->iopm = mfn_to_paddr(virt_to_mfn(svm.iopm));
+	b->iopm = mfn_to_paddr(virt_to_mfn(v->domain->devices ?
+					   (void *)v->domain->devices->io_bitmap : svm.iopm));
 	b->msrpm = mfn_to_paddr(virt_to_mfn(svm.msrpm));
 	b->int_ctl = INT_MASKING;
 	b->np_enable = 1;
