@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Makes docs/abi.md, what of the guest ABI is there, from hypercalls.def.
+"""Makes docs/abi.md, what of the guest ABI is there, from hypercalls.def and ctl.def.
 
 abi-table.py writes the page; abi-table.py --check only says whether it is current.
 """
@@ -10,11 +10,12 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DEF = os.path.join(TOP, 'hv/include/hospes/hypercalls.def')
+CTL = os.path.join(TOP, 'hv/include/hospes/ctl.def')
 PAGE = os.path.join(TOP, 'docs/abi.md')
 
 HEAD = '''# Hypercalls
 
-Made from `hv/include/hospes/hypercalls.def` by `scripts/abi-table.py`: do not edit. What is in this
+Made from `hypercalls.def` and `ctl.def` in `hv/include/hospes/` by `scripts/abi-table.py`: do not edit. What is in this
 table is what the dispatcher has.
 
 - A call or an operation without a row answers -ENOSYS.
@@ -24,6 +25,14 @@ table is what the dispatcher has.
   be interrupted: then the same instruction runs again with arguments that say how far it came.
 - Argument structs are fetched once, before the operation; an address that cannot be read is -EFAULT.
   Results that cannot be written are -EFAULT too, and the operation has happened all the same.
+
+'''
+
+CTL_HEAD = '''
+# Operations of the toolstack
+
+domctl and sysctl have the interface version 0x15, platform_op 0x03000001; another answers -EACCES.
+They are for the control domain only, and a command without a row answers -ENOSYS.
 
 '''
 
@@ -47,6 +56,14 @@ def rows():
     return calls
 
 
+def ctl_rows():
+    """[(call, command, name)]"""
+    calls = {'DOMCTL': 'domctl', 'SYSCTL': 'sysctl', 'PLATFORM': 'platform_op'}
+    with open(CTL, encoding='utf-8') as f:
+        found = re.findall(r'^([A-Z]+)\((\d+), (\w+), [\w |]+\)$', f.read(), re.M)
+    return [(calls[kind], int(cmd), name) for kind, cmd, name in found]
+
+
 def argument(size, flags):
     if size == '0':
         return ''
@@ -66,6 +83,8 @@ def page():
             notes = ', '.join(text for flag, text in FLAGS.items() if flag in flags)
             cells = (f'{nr} {call}', what, argument(size, flags), notes)
             out.append('| ' + ' | '.join(cells) + ' |\n')
+    out += [CTL_HEAD, '| call | operation |\n', '| --- | --- |\n']
+    out += [f'| {call} | {cmd} {name} |\n' for call, cmd, name in ctl_rows()]
     return ''.join(out)
 
 

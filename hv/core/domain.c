@@ -51,20 +51,26 @@ void domain_put(struct domain *d)
 		reap(d);
 }
 
-/* The domain there with a reference, unless it is dead already. */
+/* A reference to @d, unless it is NULL or dead already. Table lock held. */
+static bool try_get(struct domain *d)
+{
+	unsigned int refs = d ? atomic_load_explicit(&d->refs, memory_order_relaxed) : 0;
+
+	while (refs && !atomic_compare_exchange_weak(&d->refs, &refs, refs + 1))
+		;
+	return refs;
+}
+
 static struct domain *get_slot(uint32_t slot)
 {
-	unsigned int refs = 0;
 	struct domain *d;
 
 	spin_lock(&table_lock);
 	d = table[slot];
-	if (d)
-		refs = atomic_load_explicit(&d->refs, memory_order_relaxed);
-	while (refs && !atomic_compare_exchange_weak(&d->refs, &refs, refs + 1))
-		;
+	if (!try_get(d))
+		d = NULL;
 	spin_unlock(&table_lock);
-	return refs ? d : NULL;
+	return d;
 }
 
 struct domain *domain_get_by_id(domid_t id)
@@ -75,6 +81,25 @@ struct domain *domain_get_by_id(domid_t id)
 		return d;
 	domain_put(d);
 	return NULL;
+}
+
+struct domain *domain_get_from(domid_t id)
+{
+	struct domain *best;
+
+	spin_lock(&table_lock);
+	do {
+		best = NULL;
+		/* In this order one with a low id is known to be the first when it is found. */
+		for (uint32_t i = 0; i < MAX_DOMAINS && !(best && best->id < id + i); i++) {
+			struct domain *d = table[(id + i) % MAX_DOMAINS];
+
+			if (d && d->id >= id && (!best || d->id < best->id) && atomic_load(&d->refs))
+				best = d;
+		}
+	} while (best && !try_get(best));
+	spin_unlock(&table_lock);
+	return best;
 }
 
 struct domain *domain_get_target(struct vcpu *v, domid_t id)
@@ -213,7 +238,7 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	d->privileged = c->privileged;
 	d->max_pages = c->max_pages;
 	d->nr_vcpus = c->nr_vcpus;
-	d->paused = true;
+	d->pause_count = 1;
 	d->sched.weight = SCHED_WEIGHT_DEFAULT;
 	spin_init(&d->lock, LOCK_DOMAIN);
 	timer_init(&d->reap_timer, reap, d);
@@ -236,11 +261,31 @@ static void pause_all(struct domain *d, unsigned int flag)
 		vcpu_pause_set(d->vcpus[i], flag);
 }
 
-void domain_unpause(struct domain *d)
+void domain_pause(struct domain *d)
 {
-	write_once(d->paused, false);
-	for (unsigned int i = 0; i < d->nr_vcpus; i++)
-		vcpu_pause_clear(d->vcpus[i], PAUSE_DOMAIN);
+	spin_lock(&d->lock);
+	if (!d->pause_count++)
+		pause_all(d, PAUSE_DOMAIN);
+	spin_unlock(&d->lock);
+	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
+		if (d->vcpus[i] != current_vcpu())
+			sched_sleep_sync(d->vcpus[i]);
+	}
+}
+
+bool domain_unpause(struct domain *d)
+{
+	bool was_paused;
+
+	spin_lock(&d->lock);
+	was_paused = d->pause_count;
+	if (was_paused && !--d->pause_count) {
+		d->has_run = true;
+		for (unsigned int i = 0; i < d->nr_vcpus; i++)
+			vcpu_pause_clear(d->vcpus[i], PAUSE_DOMAIN);
+	}
+	spin_unlock(&d->lock);
+	return was_paused;
 }
 
 /* Without the domain that drives the devices the machine is of no use. */
@@ -271,12 +316,13 @@ void domain_shutdown(struct domain *d, uint8_t code)
 	if (first && !d->shutdown_code_set)
 		d->shutdown_code = code;
 	code = d->shutdown_code;
+	if (first)
+		pause_all(d, PAUSE_SHUTDOWN);
 	spin_unlock(&d->lock);
 	if (!first)
 		return;
 	if (d->devices)
 		control_ended(code);
-	pause_all(d, PAUSE_SHUTDOWN);
 	if (!d->config || fate(d, code) == ON_CRASH_PRESERVE)
 		return;
 	d->restart = fate(d, code) == ON_CRASH_RESTART;
@@ -308,7 +354,7 @@ void domain_destroy(struct domain *d)
 
 	if (!atomic_compare_exchange_strong(&d->life, &alive, DOMAIN_DYING))
 		return;
-	pause_all(d, PAUSE_SHUTDOWN);
+	pause_all(d, PAUSE_DYING);
 	reap(d);
 }
 

@@ -501,7 +501,7 @@ int64_t evtchnop_reset(struct vcpu *v, struct hypercall *hc, void *arg)
 
 	if (err)
 		return err;
-	if (d != v->domain && !d->paused)
+	if (d != v->domain && !read_once(d->pause_count))
 		err = -XEN_EINVAL;
 	while (!err && !close_some(d, true)) {
 		if (hypercall_preempt(v))

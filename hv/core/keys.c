@@ -28,7 +28,7 @@ static void show_domain(struct domain *d, void *data)
 		ns += d->vcpus[i]->runstate.time[RUNSTATE_running];
 	console_printf("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
 		       domain_is_dying(d) ? "dying" : d->shut_down ? "shutdown" :
-		       d->paused ? "paused" : "running",
+		       d->pause_count ? "paused" : "running",
 		       atomic_load(&d->tot_pages) >> (20 - PAGE_SHIFT), d->nr_vcpus, ns / 1000000);
 }
 

@@ -266,15 +266,18 @@ static void test_pause(void **state)
 	assert_true(d->vcpus[0]->sched.running);
 	vcpu_pause_set(d->vcpus[0], PAUSE_BLOCKED);
 	settle();
-	vcpu_pause_set(d->vcpus[0], PAUSE_DOMAIN);
-	sched_sleep_sync(d->vcpus[0]);
+	domain_pause(d);
+	domain_pause(d);
 	assert_false(d->vcpus[0]->sched.loaded);
 	atomic_store(&d->vcpus[0]->nmi_pending, true);
 	vcpu_notify(d->vcpus[0]);
 	settle();
 	assert_false(d->vcpus[0]->sched.running);
-	domain_unpause(d);
-	domain_unpause(d);	/* once too often: no harm */
+	assert_true(domain_unpause(d));
+	settle();
+	assert_false(d->vcpus[0]->sched.running);
+	assert_true(domain_unpause(d));
+	assert_false(domain_unpause(d));	/* once too often: no harm */
 	settle();
 	assert_true(d->vcpus[0]->sched.running);
 	domain_destroy(d);

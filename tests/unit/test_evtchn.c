@@ -432,7 +432,7 @@ static void test_reset_others(void **state)
 	assert_int_equal(OP(d1, reset, .dom = 2), -XEN_EPERM);
 	d1->privileged = true;
 	assert_int_equal(OP(d1, reset, .dom = 2), -XEN_EINVAL);
-	d2->paused = true;
+	d2->pause_count = 1;
 	assert_int_equal(alloc_unbound(d2, 1), 1);
 	assert_int_equal(bind_interdomain(d1, 2, 1), 1);
 	assert_int_equal(OP(d1, reset, .dom = 2), 0);

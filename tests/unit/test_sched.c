@@ -784,12 +784,9 @@ static void test_wake_race(void **state)
 		struct vcpu *v = d->vcpus[n % 4];
 
 		if (n % 500 == 0) {
+			domain_pause(d);
 			for (unsigned int i = 0; i < 4; i++)
-				vcpu_pause_set(vs[i], PAUSE_DOMAIN);
-			for (unsigned int i = 0; i < 4; i++) {
-				sched_sleep_sync(vs[i]);
 				assert_false(test_vcpu(vs[i])->loaded);
-			}
 			domain_unpause(d);
 		}
 		atomic_store(&sent[v->id], n);

@@ -31,9 +31,18 @@
 #include <xen/io/console.h>
 #include <xen/io/xs_wire.h>
 #include <xen/memory.h>
+#include <xen/platform.h>
 #include <xen/sched.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
+
+/* This one asks for unnamed unions, and does not know that C11 has them. */
+#pragma push_macro("__STRICT_ANSI__")
+#undef __STRICT_ANSI__
+#include <xen/domctl.h>
+#pragma pop_macro("__STRICT_ANSI__")
+
+#include <xen/sysctl.h>
 
 /* What xen_version and CPUID leaf 0x40000001 report. */
 #define ABI_VERSION_MAJOR 4
@@ -143,5 +152,15 @@ ABI(struct gnttab_query_size, 16, nr_frames, 4, max_nr_frames, 8, status, 12);
 ABI(struct gnttab_get_version, 8, version, 4);
 ABI_SIZES(union grant_entry_v2, 16, grant_status_t, 2, struct gnttab_set_version, 4,
 	struct gnttab_swap_grant_ref, 12);
+
+/* --- Toolstack --- */
+
+_Static_assert(XEN_DOMCTL_INTERFACE_VERSION == 0x15 && XEN_SYSCTL_INTERFACE_VERSION == 0x15 &&
+	       XENPF_INTERFACE_VERSION == 0x03000001, "interface versions of 4.17");
+
+ABI(struct xen_domctl, 144, interface_version, 4, domain, 8, u, 16);
+ABI(struct xen_sysctl, 136, interface_version, 4, u, 8);
+ABI(struct xen_platform_op, 136, interface_version, 4, u, 8);
+ABI(struct xenctl_bitmap, 16, nr_bits, 8);
 
 #endif

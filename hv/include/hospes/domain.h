@@ -32,8 +32,9 @@ struct grant_table;
 #define PAUSE_DOWN	0x01u	/* offline: not started, or VCPUOP_down */
 #define PAUSE_BLOCKED	0x02u	/* HLT or sched_op block: ends with an event */
 #define PAUSE_POLL	0x04u	/* sched_op poll */
-#define PAUSE_DOMAIN	0x08u	/* the domain is being built */
-#define PAUSE_SHUTDOWN	0x10u	/* the domain has shut down */
+#define PAUSE_DOMAIN	0x08u	/* the domain is paused: being built, or by the toolstack */
+#define PAUSE_SHUTDOWN	0x10u	/* the domain has shut down, which can be undone */
+#define PAUSE_DYING	0x20u	/* for good */
 
 /* Where a vCPU stands between INIT and its first instruction. */
 #define STARTUP_NONE	0u
@@ -97,7 +98,8 @@ struct domain {
 	uint8_t handle[16];
 
 	struct spinlock lock;		/* covers the block below */
-	bool paused;			/* since creation */
+	uint64_t pause_count;		/* by who controls it; 1 since creation */
+	bool has_run;			/* was ever unpaused */
 	bool shut_down;
 	uint8_t shutdown_code;		/* valid when shut_down, */
 	bool shutdown_code_set;		/* or the guest said beforehand which it will be */
@@ -153,6 +155,9 @@ static inline void domain_get(struct domain *d)
 }
 void domain_put(struct domain *d);
 
+/* The domain with the lowest id from @id on, with a reference, or NULL. */
+struct domain *domain_get_from(domid_t id);
+
 /* Slot in the domain table -> domain, for page_put(). Borrowed. */
 struct domain *domain_by_slot(uint32_t slot);
 
@@ -184,8 +189,13 @@ struct domain_create {
 /* A new paused domain with one reference. -XEN_ENOMEM, -XEN_EEXIST, -XEN_EINVAL. */
 int domain_create(const struct domain_create *c, struct domain **out) __must_check;
 
-/* Lets a domain that is built run. */
-void domain_unpause(struct domain *d);
+/*
+ * Pauses are counted; a new domain has one. When domain_pause() returns no vCPU of
+ * @d runs any more but the current one, and no CPU has its state loaded. Undone by
+ * domain_unpause(), which is false when there is nothing to undo. No lock held.
+ */
+void domain_pause(struct domain *d);
+bool domain_unpause(struct domain *d);
 
 /* The guest asked for it (or triple-faulted): stop all vCPUs, record @code. */
 void domain_shutdown(struct domain *d, uint8_t code);
@@ -291,7 +301,7 @@ void vcpu_destroy(struct vcpu *v);
  * Physical CPUs do not matter: their TSCs are synchronous.
  */
 void pvclock_update(struct vcpu *v);
-/* Writes the wall clock into shared_info. */
+/* Writes the wall clock into shared_info. Domain lock held, or nobody else knows @d. */
 void pvclock_update_wallclock(struct domain *d);
 /*
  * Copies the runstate to the guest's area, when it has one. @v is current and

@@ -153,7 +153,7 @@ uint64_t port_tsc_to_ns(uint64_t tsc);
  */
 void port_pvclock_scale(uint64_t *tsc_base, uint32_t *mul, int8_t *shift);
 
-/* Wall clock: nanoseconds since 1970 at port_time_ns() == 0; constant after boot. */
+/* Wall clock: nanoseconds since 1970 at port_time_ns() == 0; from boot on the core's to set. */
 extern uint64_t port_wallclock_base_ns;
 
 /*
