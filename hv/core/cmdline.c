@@ -21,11 +21,12 @@ static const struct option hv_option_table[] = {
 	OPT(cpus, OPT_UINT, 1, MAX_PCPUS, NULL),
 	OPT(console, OPT_CHOICE, 0, 0, "com1|com2|none"),
 	OPT(baud, OPT_UINT, 1200, 115200, NULL),
+	OPT(iommu, OPT_FLAG, 0, 0, "no|yes"),
 	OPT(noreboot, OPT_FLAG, 0, 0, "no|yes"),
 	OPT(selftest, OPT_FLAG, 0, 0, "no|yes"),
 };
 
-struct hv_options hv_options = { .loglevel = 2, .cpus = MAX_PCPUS, .baud = 115200 };
+struct hv_options hv_options = { .loglevel = 2, .cpus = MAX_PCPUS, .baud = 115200, .iommu = true };
 
 /* Also true for NUL and the other control characters a module may hold. */
 static bool is_blank(char c)

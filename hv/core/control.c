@@ -14,6 +14,7 @@
 
 #include "hospes/acpi_guest.h"
 #include "hospes/console.h"
+#include "hospes/iommu.h"
 #include "hospes/log.h"
 
 #define LOW_MEMORY (1ULL << 20)
@@ -209,6 +210,8 @@ const char *control_add_memory(struct build *b)
 
 	if (error)
 		return error;
+	if (iommu_present() && iommu_domain_init(d))
+		return NO_MEMORY;
 	if (b->kernel.payload)		/* how big it is says nothing of where it is */
 		b->kernel.end += b->kernel.start;
 	error = builder_place(b, b->low_end, acpi_control_size(b->config->vcpus));
@@ -244,5 +247,8 @@ const char *control_load_tables(struct build *b)
 			error = NULL;
 	}
 	hv_free(tables);
+	/* Not before there is memory: they may be at work for the firmware still. */
+	if (!error && b->d->iommu)
+		iommu_assign_all(b->d);
 	return error;
 }

@@ -16,6 +16,7 @@
 #include "hospes/console.h"
 #include "hospes/devices.h"
 #include "hospes/gnttab.h"
+#include "hospes/iommu.h"
 #include "hospes/log.h"
 
 #define QUIESCE_NS 50000u	/* until a CPU that was kicked has left its guest */
@@ -180,6 +181,7 @@ static void domain_free(struct domain *d)
 	for (unsigned int i = 0; d->vcpus && i < d->nr_vcpus && d->vcpus[i]; i++)
 		vcpu_destroy(d->vcpus[i]);
 	gnttab_destroy(d);
+	iommu_domain_destroy(d);
 	p2m_destroy(d);
 	if (d->shared)
 		hv_free_pages(d->shared, PAGE_ORDER_4K);
@@ -391,13 +393,21 @@ static bool pages_gone(struct domain *d)
 	return !atomic_load_explicit(&d->tot_pages, memory_order_acquire);
 }
 
+/* Before the first frame goes. */
+static bool stop_devices(struct domain *d)
+{
+	iommu_domain_destroy(d);
+	return true;
+}
+
 /* The steps of the teardown: each is called until it says that it is done. */
 static const struct {
 	bool (*step)(struct domain *d);
 	uint32_t wait_ns;		/* before the next call; 0: there is work to do now */
 } teardown[] = {
-	{ quiesce, QUIESCE_NS }, { disconnect, 0 }, { evtchn_destroy_step, 0 }, { unpin_infos, 0 },
-	{ gnttab_release_step, 0 }, { p2m_teardown_step, 0 }, { pages_gone, PAGES_NS },
+	{ quiesce, QUIESCE_NS }, { stop_devices, 0 }, { disconnect, 0 }, { evtchn_destroy_step, 0 },
+	{ unpin_infos, 0 }, { gnttab_release_step, 0 }, { p2m_teardown_step, 0 },
+	{ pages_gone, PAGES_NS },
 };
 
 /* One piece of @d's end. True: it stays with us. */

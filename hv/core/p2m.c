@@ -13,6 +13,7 @@
 #include "hospes/p2m.h"
 
 #include "hospes/domain.h"
+#include "hospes/iommu.h"
 
 #define TOP_LEVEL 3u		/* entries of level n map 2^(9 n) frames */
 #define ENTRIES 512u
@@ -36,6 +37,15 @@ static const uint64_t type_flags[P2M_TYPE_COUNT] = {
 
 /* Entries of these types go away one by one: merging them would not last. */
 #define MERGEABLE (1u << P2M_RAM | 1u << P2M_RAM_RO | 1u << P2M_MMIO)
+
+/* What devices may do with such pages. */
+static const uint8_t dma_rights[P2M_TYPE_COUNT] = {
+	[P2M_RAM] = DMA_READ | DMA_WRITE,
+	[P2M_RAM_RO] = DMA_READ,
+	[P2M_GRANT_RW] = DMA_READ | DMA_WRITE,
+	[P2M_GRANT_RO] = DMA_READ,
+	[P2M_FOREIGN] = DMA_READ | DMA_WRITE,
+};
 
 static struct page *page_of(const uint64_t *slot)
 {
@@ -74,6 +84,15 @@ static void table_free(struct p2m *p, uint64_t *table, bool empty)
 		hv_free_pages(table, 0);
 }
 
+/* Devices first: afterwards nothing can fail, and p2m_flush() is still to come. */
+static int set_dma(struct domain *d, gfn_t gfn, unsigned int level, uint64_t e)
+{
+	if (likely(!d->iommu))
+		return 0;
+	return iommu_set(d, gfn, 9 * level, paddr_to_mfn(e & P2M_E_ADDR),
+			 dma_rights[p2m_e_type(e)]);
+}
+
 /* Fills the new @table of @level with what the entry above maps by itself. */
 static void table_fill(uint64_t *table, unsigned int level, uint64_t above)
 {
@@ -106,8 +125,8 @@ static uint64_t big_entry(const uint64_t *table, unsigned int level)
 	return first | P2M_E_BIG;
 }
 
-/* Takes tables away that became empty or a run, from the one of path[level] up. */
-static void tidy(struct domain *d, uint64_t **path, unsigned int level)
+/* Takes tables above @gfn away that became empty or a run, from that of path[level] up. */
+static void tidy(struct domain *d, gfn_t gfn, uint64_t **path, unsigned int level)
 {
 	for (; level < TOP_LEVEL; level++) {
 		uint64_t *table = (uint64_t *)((uintptr_t)path[level] & PAGE_MASK);
@@ -116,6 +135,10 @@ static void tidy(struct domain *d, uint64_t **path, unsigned int level)
 		if (!big && page_of(table)->p2m_used)
 			return;
 		set_entry(path[level + 1], big);
+		/* Devices are as well off with what they have. */
+		if (level + 1 < TOP_LEVEL)
+			(void)!set_dma(d, GFN(gfn.v >> 9 * (level + 1) << 9 * (level + 1)),
+				       level + 1, big);
 		p2m_flush(d);
 		table_free(&d->p2m, table, !big);
 	}
@@ -145,7 +168,7 @@ static int descend(struct domain *d, gfn_t gfn, unsigned int level, bool make, u
 			return 0;
 		table = table_alloc(&d->p2m);
 		if (!table) {
-			tidy(d, path, l);
+			tidy(d, gfn, path, l);
 			return -XEN_ENOMEM;
 		}
 		if (*slot)
@@ -190,6 +213,11 @@ int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m
 	old = *slot;
 	if (level && p2m_e_is_table(old))
 		return -XEN_EEXIST;
+	rc = set_dma(d, gfn, level, e);
+	if (unlikely(rc)) {
+		tidy(d, gfn, path, level);
+		return rc;
+	}
 	if (old) {
 		forget(p, old, level, gfn);
 		if (e) {
@@ -202,15 +230,16 @@ int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m
 		p->max_gfn = GFN(last);
 	if (type == P2M_SHARED)
 		frame_table[mfn.v].shared_gfn = gfn.v + 1;
-	tidy(d, path, level);
+	tidy(d, gfn, path, level);
 	return 0;
 }
 
 int p2m_split(struct domain *d, gfn_t gfn)
 {
 	uint64_t *path[TOP_LEVEL + 1];
+	int rc = gfn.v < P2M_MAX_GFN ? descend(d, gfn, 0, false, path) : -XEN_EINVAL;
 
-	return gfn.v < P2M_MAX_GFN ? descend(d, gfn, 0, false, path) : -XEN_EINVAL;
+	return rc || likely(!d->iommu) ? rc : iommu_split(d, gfn);
 }
 
 void p2m_flush(struct domain *d)
@@ -233,6 +262,8 @@ void p2m_flush(struct domain *d)
 				port_kick(i);
 		}
 	}
+	if (unlikely(d->iommu))
+		iommu_flush(d);
 }
 
 /* --- Life --------------------------------------------------------------- */

@@ -68,6 +68,7 @@ struct hv_options {
 	uint32_t cpus;		/* physical CPUs to use at most */
 	uint32_t baud;
 	uint8_t console;	/* enum hv_console */
+	bool iommu;		/* confine devices where the machine can */
 	bool noreboot;
 	bool selftest;		/* keys that crash the hypervisor */
 };

@@ -23,6 +23,7 @@ struct console_ring;
 struct devices;
 struct guest_config;
 struct grant_table;
+struct iommu_map;
 
 #define MAX_VCPUS 128u
 #define MAX_DOMAINS 1024u
@@ -109,6 +110,7 @@ struct domain {
 	struct vcpu **vcpus;		/* owned; [MAX_VCPUS], fixed before first run */
 
 	struct p2m p2m;
+	struct iommu_map *iommu;	/* what devices see of it, NULL: it has none; p2m lock */
 	atomic_ulong tot_pages;		/* frames owned */
 	uint64_t max_pages;
 	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[E820_MAX];

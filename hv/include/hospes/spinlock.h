@@ -26,6 +26,7 @@ enum lock_level {
 	LOCK_ADMIT = 58,	/* admission to the real-time class */
 	LOCK_SCHED = 60,	/* scheduler run queue of one CPU */
 	LOCK_TIMER = 65,	/* timer queue of one CPU */
+	LOCK_IOMMU = 68,	/* IOMMU units, who has which device, what waits for a flush */
 	LOCK_HEAP = 70,		/* page allocator and small allocations */
 	LOCK_MUX = 80,		/* guest consoles on the serial line */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few ACPI tables the hypervisor reads itself: MADT, FADT, HPET, and the
- * power-off values in the DSDT.
+ * The few ACPI tables the hypervisor reads itself: MADT, FADT, HPET, the
+ * power-off values in the DSDT, and (acpi_iommu.c) DMAR and IVRS.
  */
 #include "port/metal/firmware.h"
 
@@ -191,6 +191,16 @@ static void parse_hpet(struct acpi_info *a, const struct table *t)
 		a->hpet = field(t, 44, 8);
 }
 
+static void parse_dmar(struct acpi_info *a, const struct table *t)
+{
+	dmar_parse(&a->iommu, t->bytes, t->length);
+}
+
+static void parse_ivrs(struct acpi_info *a, const struct table *t)
+{
+	ivrs_parse(&a->iommu, t->bytes, t->length);
+}
+
 static const struct {
 	char signature[5];
 	void (*parse)(struct acpi_info *a, const struct table *t);
@@ -198,6 +208,8 @@ static const struct {
 	{ "APIC", parse_madt },
 	{ "FACP", parse_fadt },
 	{ "HPET", parse_hpet },
+	{ "DMAR", parse_dmar },
+	{ "IVRS", parse_ivrs },
 };
 
 static void parse_root(struct acpi_info *a, const struct table *root, unsigned int entry)

@@ -7,6 +7,7 @@
 #include "hospes/cmdline.h"
 #include "hospes/console.h"
 #include "hospes/cpu.h"
+#include "hospes/iommu.h"
 #include "hospes/log.h"
 #include "hospes/page.h"
 #include "port/metal/metal.h"
@@ -161,6 +162,7 @@ void boot_main(uint32_t magic, uint32_t info)
 	apic_init();
 	machine_check_init();
 	time_init(start);
+	iommu_init(&acpi.iommu);
 	serial_enable_irq();
 	smp_start(trampoline_page);
 	paging_audit();
@@ -181,7 +183,7 @@ bool port_device_page(paddr_t pa)
 	/* Frame 0 is RAM that nobody manages: the BIOS keeps its data there. */
 	if (!(pa >> PAGE_SHIFT))
 		return true;
-	if (ranges_contain(&boot.ram, pa, PAGE_SIZE) || lapic_owns(pa) ||
+	if (ranges_contain(&boot.ram, pa, PAGE_SIZE) || lapic_owns(pa) || iommu_owns(pa) ||
 	    (acpi.hpet && pa >> PAGE_SHIFT == acpi.hpet >> PAGE_SHIFT))
 		return false;
 	return pa < image_pa(image_start) || pa >= image_pa(image_end);

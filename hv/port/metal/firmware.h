@@ -87,6 +87,31 @@ int __must_check boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, p
 
 #define MAX_IOAPICS 8
 
+/* What firmware says of IOMMUs (acpi_iommu.c). */
+#define MAX_IOMMUS 32u
+#define MAX_IOMMU_RULES 64u
+#define MAX_RESERVED 32u
+#define MAX_RESERVED_SIZE (4ULL << 30)
+
+struct iommu_info {
+	enum { IOMMU_NONE, IOMMU_VTD, IOMMU_AMDVI } kind;
+	bool broken;			/* there may be more units than these */
+	bool remaps_interrupts;
+	unsigned int nr_units, nr_reserved, nr_ioapics, nr_rules;
+	unsigned int dropped;		/* reserved regions that make no sense, or were too many */
+	struct iommu_desc {
+		paddr_t base;
+		uint64_t size;		/* of its registers, at least */
+		uint16_t segment;
+		uint16_t rid, last_rid;	/* AMD-Vi: its own; the highest it is responsible for */
+		uint8_t capability;	/* where in its configuration space */
+		uint8_t flags;
+	} unit[MAX_IOMMUS];
+	struct iommu_region { paddr_t start, end; } reserved[MAX_RESERVED]; /* for devices */
+	struct iommu_ioapic { uint8_t id, unit; uint16_t rid; } ioapic[MAX_IOAPICS];
+	struct iommu_rule { uint8_t unit, flags; uint16_t first, last; } rule[MAX_IOMMU_RULES];
+};
+
 struct acpi_info {
 	unsigned int nr_cpus;
 	uint32_t apic_id[MAX_PCPUS];	/* enabled CPUs, no duplicates */
@@ -103,6 +128,7 @@ struct acpi_info {
 	uint8_t s5_type[2];		/* what powers off, for PM1a and PM1b */
 	unsigned int nr_tables;		/* what the root names, broken ones left out */
 	struct boot_acpi_table tables[64];
+	struct iommu_info iommu;
 };
 
 /*
@@ -111,5 +137,12 @@ struct acpi_info {
  * -XEN_ENODEV: no usable root table.
  */
 int __must_check acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map);
+
+/* One such table, header included: any bytes. */
+void dmar_parse(struct iommu_info *info, const uint8_t *table, uint32_t length);
+void ivrs_parse(struct iommu_info *info, const uint8_t *table, uint32_t length);
+
+/* Starts the units, all devices blocked; says what the machine has. Keeps @info. */
+void iommu_init(struct iommu_info *info);
 
 #endif
