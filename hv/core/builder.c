@@ -274,6 +274,45 @@ bool builder_start(struct guest_config *config)
 	return !error;
 }
 
+/* Does a guest that may start again need module @nr? */
+static bool module_is_used(const struct guest_list *list, int32_t nr)
+{
+	for (unsigned int i = 0; i < list->nr; i++) {
+		const struct guest_config *g = &list->guest[i];
+
+		if (!g->control && (g->kernel_module == nr || g->initrd_module == nr))
+			return true;
+	}
+	return false;
+}
+
+/* Boot loaders put modules on pages of their own; what does not look so stays. */
+static bool module_is_alone(const struct boot_info *info, unsigned int nr)
+{
+	const struct boot_module *m = &info->modules[nr], *other = info->modules;
+	paddr_t end = ALIGN_UP(m->start + m->size, PAGE_SIZE);
+
+	for (; other < &info->modules[info->nr_modules]; other++) {
+		if (other != m && ALIGN_DOWN(other->start, PAGE_SIZE) < end &&
+		    m->start < ALIGN_UP(other->start + other->size, PAGE_SIZE))
+			return false;
+	}
+	return !(m->start & ~PAGE_MASK);
+}
+
+void builder_free_modules(const struct guest_list *list)
+{
+	const struct boot_info *info = port_boot_info();
+
+	for (unsigned int i = 0; i < info->nr_modules; i++) {
+		const struct boot_module *m = &info->modules[i];
+
+		if (!module_is_used(list, (int32_t)i) && module_is_alone(info, i))
+			page_add_range(paddr_to_mfn(m->start),
+				       ALIGN_UP(m->size, PAGE_SIZE) >> PAGE_SHIFT);
+	}
+}
+
 void builder_domain_gone(struct guest_config *config, bool again)
 {
 	bool short_life = port_time_ns() - config->started < SHORT_LIFE_NS;

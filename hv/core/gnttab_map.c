@@ -60,7 +60,7 @@ static int16_t place(struct domain *d, const struct grant_use *use,
 		goto out;
 	status = GNTST_general_error;
 	old = p2m_get(&d->p2m, gfn);
-	if ((old.type > P2M_SHARED && old.type != P2M_FOREIGN) ||
+	if (p2m_is_grant(old.type) ||
 	    p2m_set(d, gfn, PAGE_ORDER_4K, page_to_mfn(use->page), type))
 		goto out;
 	status = GNTST_okay;

@@ -116,7 +116,7 @@ static int may_replace(struct domain *d, enum p2m_type old, enum p2m_type type)
 	if (type != P2M_HOLE && domain_is_dying(d))
 		return -XEN_ESRCH;
 	/* Entries that have an owner's book behind them go away through it only. */
-	return old == P2M_GRANT_RW || old == P2M_GRANT_RO || old == P2M_MMIO ? -XEN_EPERM : 0;
+	return p2m_is_grant(old) ? -XEN_EPERM : 0;
 }
 
 /*

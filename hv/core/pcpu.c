@@ -90,5 +90,6 @@ void hospes_start(void)
 	}
 	for (unsigned int i = 0; i < list.nr; i++)
 		started += builder_start(&list.guest[i]);
+	builder_free_modules(&list);
 	log_info("%u of %u guests started", started, list.nr + list.rejected);
 }

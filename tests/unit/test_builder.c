@@ -446,10 +446,33 @@ static void test_hole(void **state)
 	test_machine_fini();
 }
 
+/* What no guest starts again from is given away, but not what lies in one page with others. */
+static void test_free_modules(void **state)
+{
+	static struct guest_list list;
+	uint64_t before = page_total_count();
+
+	(void)state;
+	test_boot.nr_modules = 5;
+	test_boot.modules[2] = (struct boot_module){ 0x190000, 0x2001, "unused" };
+	test_boot.modules[3] = (struct boot_module){ 0x1a0000, 0x100, "with" };
+	test_boot.modules[4] = (struct boot_module){ 0x1a0800, 0x100, "another" };
+	list = (struct guest_list){ .nr = 2 };
+	list.guest[0] = (struct guest_config){ .kernel_module = 0, .initrd_module = -1 };
+	list.guest[1] = (struct guest_config){ .kernel_module = 0, .initrd_module = 1,
+					       .control = true };
+	nr_held = 0;		/* the frames of some are handed out a second time */
+	builder_free_modules(&list);
+	assert_int_equal(page_total_count() - before, 3 + ALIGN_UP(INITRD_SIZE, PAGE_SIZE) /
+			 PAGE_SIZE);
+	free_before = page_free_count();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_elf, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_free_modules, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bzimage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_initrd, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),

@@ -22,6 +22,10 @@ bool builder_start(struct guest_config *config)
 	return build_result;
 }
 
+void builder_free_modules(const struct guest_list *list)
+{
+}
+
 void builder_domain_gone(struct guest_config *config, bool again)
 {
 	assert_non_null(config);

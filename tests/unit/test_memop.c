@@ -421,8 +421,8 @@ static void test_add_errors(void **state)
 	assert_int_equal(add(3, XENMAPSPACE_shared_info, 0, FAR), -XEN_ESRCH);
 	assert_int_equal(add(DOMID_IO, XENMAPSPACE_shared_info, 0, FAR), -XEN_ESRCH);
 	assert_int_equal(add(2, XENMAPSPACE_shared_info, 0, FAR), -XEN_EPERM);
-	for (unsigned int i = 0; i < 3; i++) {
-		static const enum p2m_type types[] = { P2M_MMIO, P2M_GRANT_RW, P2M_GRANT_RO };
+	for (unsigned int i = 0; i < 2; i++) {
+		static const enum p2m_type types[] = { P2M_GRANT_RW, P2M_GRANT_RO };
 		struct xen_remove_from_physmap r = { .domid = DOMID_SELF, .gpfn = FAR + 1 };
 
 		write_lock(&dom->p2m.lock);
@@ -432,6 +432,12 @@ static void test_add_errors(void **state)
 		assert_int_equal(call(XENMEM_remove_from_physmap, &r, sizeof(r)), -XEN_EPERM);
 		assert_int_equal(get(FAR + 1).type, types[i]);
 	}
+	/* A device's page is only there because it was touched. */
+	write_lock(&dom->p2m.lock);
+	assert_int_equal(p2m_set(dom, GFN(FAR + 2), 0, MFN(1 << 20), P2M_MMIO), 0);
+	write_unlock(&dom->p2m.lock);
+	assert_int_equal(add(DOMID_SELF, XENMAPSPACE_shared_info, 0, FAR + 2), 0);
+	assert_int_equal(get(FAR + 2).type, P2M_SHARED);
 	hv_free_pages(page, 0);
 	end_domain(other);
 }

@@ -19,6 +19,12 @@
 bool builder_start(struct guest_config *config) __must_check;
 
 /*
+ * All guests of @list were started: gives the boot modules that none of them starts again
+ * from to the page allocator. Start of day.
+ */
+void builder_free_modules(const struct guest_list *list);
+
+/*
  * The last reference of the domain built from @config has gone, its memory is
  * free: starts the guest again when @again, else says that it ended. A guest
  * that never lives for a second is not started for ever.

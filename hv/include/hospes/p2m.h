@@ -155,6 +155,7 @@ static inline bool p2m_is_writable(enum p2m_type t)
 	return t == P2M_RAM || t == P2M_SHARED || t == P2M_GRANT_RW || t == P2M_FOREIGN;
 }
 
+static inline bool p2m_is_grant(enum p2m_type t) { return t == P2M_GRANT_RW || t == P2M_GRANT_RO; }
 static inline bool p2m_is_ram(enum p2m_type t) { return t != P2M_HOLE && t != P2M_MMIO; }
 
 /*
