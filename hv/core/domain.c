@@ -151,7 +151,7 @@ static int memory_init(struct domain *d, const struct domain_create *c)
 	d->vcpus = hv_alloc(MAX_VCPUS * sizeof(d->vcpus[0]));
 	if (!d->shared || !d->policy || !d->vcpus || (dummy && !d->dummy_info))
 		return -XEN_ENOMEM;
-	policy_default(d->policy);
+	*d->policy = guest_policy;
 	pvclock_update_wallclock(d);
 	return 0;
 }

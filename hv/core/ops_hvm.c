@@ -145,7 +145,7 @@ int64_t hvmop_get_time(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct xen_hvm_get_time *t = arg;
 
-	t->now = port_time_ns();
+	t->now = domain_time_ns(v->domain);
 	return 0;
 }
 

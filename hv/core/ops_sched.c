@@ -50,7 +50,7 @@ int64_t schedop_poll(struct vcpu *v, struct hypercall *hc, void *arg)
 	if (rc || (v->regs.rflags & RFLAGS_IF && vcpu_has_work(v)))
 		vcpu_pause_clear(v, PAUSE_POLL);
 	else if (poll->timeout)
-		timer_set(&v->poll_timer, poll->timeout);
+		timer_set(&v->poll_timer, domain_to_host_ns(v->domain, poll->timeout));
 	return MIN(rc, 0);
 }
 

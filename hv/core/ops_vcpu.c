@@ -82,7 +82,8 @@ int64_t vcpuop_singleshot_timer(struct vcpu *v, struct hypercall *hc, void *arg)
 	if (hc->vcpu != v)
 		return -XEN_EINVAL;
 	if (s)
-		timer_set(&v->singleshot, (int64_t)s->timeout_abs_ns < 0 ? 0 : s->timeout_abs_ns);
+		timer_set(&v->singleshot, (int64_t)s->timeout_abs_ns < 0 ? 0 :
+			  domain_to_host_ns(v->domain, s->timeout_abs_ns));
 	else
 		timer_stop(&v->singleshot);
 	return 0;
@@ -90,12 +91,12 @@ int64_t vcpuop_singleshot_timer(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int64_t timerop_set(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	uint64_t when = hc->arg[0], now = port_time_ns();
+	uint64_t when = hc->arg[0], now = domain_time_ns(v->domain);
 
 	if ((int64_t)when < 0 || when > now + TIMER_FAR)
 		when = now + TIMER_FAR_NS;
 	if (when)
-		timer_set(&v->singleshot, when);
+		timer_set(&v->singleshot, domain_to_host_ns(v->domain, when));
 	else
 		timer_stop(&v->singleshot);
 	return 0;
@@ -158,7 +159,10 @@ int64_t vcpuop_get_physid(struct vcpu *v, struct hypercall *hc, void *arg)
 
 int64_t vcpuop_get_runstate_info(struct vcpu *v, struct hypercall *hc, void *arg)
 {
-	sched_runstate(hc->vcpu, arg);
+	struct vcpu_runstate_info *info = arg;
+
+	sched_runstate(hc->vcpu, info);
+	info->state_entry_time += v->domain->time_offset;
 	return 0;
 }
 

@@ -146,6 +146,7 @@ static void reset_system(struct guest_system *s, uint8_t vector)
 	s->cr0 = CR0_RESET;
 	s->dr6 = DR6_RESET;
 	s->dr7 = DR7_RESET;
+	s->event = 0;
 	s->cpl = 0;
 }
 

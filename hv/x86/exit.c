@@ -147,21 +147,12 @@ static bool exit_pause(struct vcpu *v)
 	return true;
 }
 
-static bool xcr0_valid(uint64_t xcr0, uint64_t mask)
-{
-	uint64_t avx512 = xcr0 & XCR0_AVX512;
-
-	return (xcr0 & XCR0_X87) && !(xcr0 & ~mask) &&
-	       (!(xcr0 & XCR0_AVX) || (xcr0 & XCR0_SSE)) &&
-	       (!avx512 || (avx512 == XCR0_AVX512 && (xcr0 & XCR0_AVX)));
-}
-
 static bool exit_xsetbv(struct vcpu *v)
 {
 	uint64_t xcr0 = edx_eax(v);
 
 	if (cpu->get_cpl(v) || (uint32_t)v->regs.gpr[GPR_RCX] ||
-	    !xcr0_valid(xcr0, v->domain->policy->xcr0_mask))
+	    !policy_xcr0_valid(v->domain->policy, xcr0))
 		return raise_gp(v);
 	v->msr.xcr0 = xcr0;
 	insn_xsetbv(0, xcr0);

@@ -2,7 +2,7 @@
 /*
  * What CPU a guest believes to have: CPUID.
  *
- * Owns: host_policy, constant after policy_init_host(). A domain's policy is
+ * Owns: host_policy and guest_policy, constant after policy_init_host(). A domain's policy is
  * constant once it runs, so nothing here takes a lock. What is offered stands
  * in the tables; what is not named there the guest does not see.
  */
@@ -14,8 +14,11 @@
 #define EXT_BASE 0x80000000u
 #define XEN_BASE 0x40000000u
 #define BASIC_MAX 0xdu
+#define MAXPHYSADDR_MIN 36u
 
 #define FEATURE_APIC (1u << 9)		/* leaf 1 EDX, and AMD's copy of it */
+#define FEATURE_HTT (1u << 28)		/* leaf 1 EDX */
+#define FEATURE_CMP_LEGACY (1u << 1)	/* leaf 0x80000001 ECX: with HTT, several cores */
 #define FEATURE_OSXSAVE (1u << 27)	/* leaf 1 ECX */
 #define FEATURE_XSAVE (1u << 26)
 #define FEATURE_AVX (1u << 28)
@@ -29,27 +32,42 @@
 #define XSAVEC 0x2u
 
 struct cpu_policy host_policy;
+struct cpu_policy guest_policy;
 
 /* --- What is offered ---------------------------------------------------- */
 
+/* What a toolstack may make of a register that is offered. */
+enum take {
+	BITS,		/* clear bits; also of what has no row: that is 0 */
+	ANYTHING,	/* names, sizes */
+	LESS,
+	NOTHING,	/* it is the same on both sides, */
+	OURS,		/* or what is asked for does not matter */
+};
+
 /* A guest register is (host & allow) | force. Offsets count 32-bit registers. */
 struct mask {
-	uint16_t first, count;
+	uint16_t first;
+	uint8_t count, take;
 	uint32_t allow, force;
 };
 
-#define REG(reg, allow, force) { offsetof(struct cpu_policy, reg) / 4, 1, allow, force }
-#define LEAF(leaf) { offsetof(struct cpu_policy, leaf) / 4, 4, ~0u, 0 }
+#define ROW(reg, count, take, allow, force) \
+	{ offsetof(struct cpu_policy, reg) / 4, count, take, allow, force }
+#define REG(reg, allow, force) ROW(reg, 1, BITS, allow, force)
+#define INFO(reg, count) ROW(reg, count, ANYTHING, ~0u, 0)
+/* The highest leaf, and the vendor. */
+#define FIRST(leaf) ROW(leaf.eax, 1, LESS, ~0u, 0), ROW(leaf.ebx, 3, NOTHING, ~0u, 0)
 
 static const struct mask default_masks[] = {
 	/* Family, model, stepping; CLFLUSH size, one logical processor. */
-	LEAF(basic[0]), REG(basic[1].eax, ~0u, 0), REG(basic[1].ebx, 0x0000ff00, 0x00010000),
+	FIRST(basic[0]), INFO(basic[1].eax, 1), ROW(basic[1].ebx, 1, OURS, 0x0000ff00, 0x00010000),
 	/* Without MONITOR, VMX, SMX, debug store, PDCM, DCA; x2APIC and TSC deadline are ours. */
 	REG(basic[1].ecx, 0x76da3203, 0x81200000),
 	/* Without serial number, debug store, thermal control, HTT. The APIC timer never stops. */
-	REG(basic[1].edx, 0x078bfbff, 0), LEAF(basic[2]), REG(basic[6].eax, 0, 0x4),
+	REG(basic[1].edx, 0x078bfbff, 0), INFO(basic[2], 4), REG(basic[6].eax, 0, 0x4),
 	/* Without SGX, TSX, MPX, RDT, PT. TSC_ADJUST is ours. */
-	REG(leaf7[0].eax, ~0u, 0), REG(leaf7[0].ebx, 0xfdbf27e9, 0x2),
+	ROW(leaf7[0].eax, 1, LESS, ~0u, 0), REG(leaf7[0].ebx, 0xfdbf27e9, 0x2),
 	/* Without PKU, WAITPKG, CET, LA57, bus lock detection, ENQCMD, SGX_LC. */
 	REG(leaf7[0].ecx, 0x1a405f47, 0),
 	/* Without TSX, PCONFIG, CET, AMX, and all that lives in SPEC_CTRL. */
@@ -57,14 +75,19 @@ static const struct mask default_masks[] = {
 	/* AVX-VNNI, BF16, fast string operations; AVX-VNNI-INT8, NE-CONVERT, PREFETCHI. */
 	REG(leaf7[1].eax, 0x00001c30, 0), REG(leaf7[1].edx, 0x00004030, 0),
 
-	LEAF(ext[0]), REG(ext[1].eax, ~0u, 0), REG(ext[1].ebx, ~0u, 0),
+	FIRST(ext[0]), INFO(ext[1].eax, 2),
 	/* Without SVM, extended APIC space, OSVW, IBS, SKINIT, LWP, counters, MWAITX. */
 	REG(ext[1].ecx, 0x006109e1, 0), REG(ext[1].edx, 0xefd3fbff, 0),
-	LEAF(ext[2]), LEAF(ext[3]), LEAF(ext[4]), LEAF(ext[5]), LEAF(ext[6]),
+	INFO(ext[2], 5 * 4),
 	/* CLZERO, XSAVEERPTR, IBPB, IBRS, STIBP, SSBD; to what the CPU is not vulnerable. */
 	REG(ext[7].edx, FEATURE_INVTSC, 0), REG(ext[8].ebx, 0x670fd005, 0),
 	/* No data breakpoints nested, LFENCE serialises, null selectors, fast strings. */
-	LEAF(ext[0x19]), LEAF(ext[0x1a]), REG(ext[0x21].eax, 0x00000c45, 0),
+	INFO(ext[0x19], 2 * 4), REG(ext[0x21].eax, 0x00000c45, 0),
+	/* Sizes of addresses; topology. */
+	ROW(ext[8].eax, 1, OURS, 0, 0), ROW(ext[8].ecx, 1, OURS, 0, 0),
+	ROW(leaf4, 4 * POLICY_CACHE_SUBLEAVES, OURS, 0, 0), ROW(ext[0x1e], 4, OURS, 0, 0),
+	/* Follows from the features. */
+	ROW(xstate, 4 * (POLICY_XSTATE_SUBLEAVES - 1), OURS, 0, 0),
 };
 
 /* Bits of control registers that come with a feature. */
@@ -98,18 +121,30 @@ static uint32_t *reg_at(struct cpu_policy *p, unsigned int nr)
 
 /* --- Making policies ---------------------------------------------------- */
 
-/* What is read of the machine: leaves in a row, or the subleaves of one. */
+/*
+ * What is read of the machine: leaves in a row, or the subleaves of one; and
+ * how many of them a toolstack sees, which knows no more.
+ */
 static const struct {
 	uint32_t leaf;
-	uint16_t count, first;
+	uint16_t count, shown, first;
 	bool subleaves;
 } sources[] = {
-#define SOURCE(leaf, field, subleaves) \
-	{ leaf, ARRAY_SIZE(host_policy.field), offsetof(struct cpu_policy, field) / 4, subleaves }
-	SOURCE(0, basic, false), SOURCE(0x4, leaf4, true), SOURCE(0x7, leaf7, true),
-	SOURCE(0xd, xstate, true), SOURCE(EXT_BASE, ext, false),
-	SOURCE(EXT_BASE + 0x1d, cache_ext, true),
+#define SOURCE(leaf, field, shown, subleaves) \
+	{ leaf, ARRAY_SIZE(host_policy.field), shown, offsetof(struct cpu_policy, field) / 4, \
+	  subleaves }
+	SOURCE(0, basic, BASIC_MAX + 1, false), SOURCE(0x4, leaf4, POLICY_CACHE_SUBLEAVES, true),
+	SOURCE(0x7, leaf7, POLICY_LEAF7_SUBLEAVES, true),
+	SOURCE(0xd, xstate, POLICY_XSTATE_SUBLEAVES - 1, true),
+	SOURCE(EXT_BASE, ext, POLICY_EXT_LEAVES, false),
+	SOURCE(EXT_BASE + 0x1d, cache_ext, 0, true),
 };
+
+/* Does it have subleaves, and so stands elsewhere? */
+static bool is_split(uint32_t leaf)
+{
+	return leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd;
+}
 
 /* Size of the XSAVE area for @components. */
 static uint32_t xstate_size(const struct cpu_policy *p, uint64_t components, bool compacted)
@@ -130,6 +165,8 @@ static void set_xstate(struct cpu_policy *p)
 	const struct cpu_policy *host = &host_policy;
 	uint64_t mask = XSTATE_LEGACY;
 
+	memset(p->xstate, 0, sizeof(p->xstate));
+	p->xcr0_mask = 0;
 	if (!(p->basic[1].ecx & FEATURE_XSAVE))
 		return;
 	if (p->basic[1].ecx & FEATURE_AVX)
@@ -150,12 +187,44 @@ static void set_xstate(struct cpu_policy *p)
 static void set_control_bits(struct cpu_policy *p)
 {
 	p->cr4_valid = CR4_ALWAYS;
+	p->efer_valid = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(control_bits); i++) {
 		bool offered = *reg_at(p, control_bits[i].reg) >> control_bits[i].bit & 1;
 
 		p->cr4_valid |= offered ? control_bits[i].cr4 : 0;
 		p->efer_valid |= offered ? control_bits[i].efer : 0;
 	}
+}
+
+/* How each register is taken from a toolstack: enum take. */
+static uint8_t takes[offsetof(struct cpu_policy, xcr0_mask) / 4];
+
+/* Every vCPU is a package of one core, however many there are. */
+static void make_offer(struct cpu_policy *p, struct cpu_policy *host)
+{
+	memset(p, 0, sizeof(*p));
+	memset(takes, BITS, sizeof(takes));
+	for (size_t i = 0; i < ARRAY_SIZE(default_masks); i++) {
+		const struct mask *m = &default_masks[i];
+
+		memset(&takes[m->first], m->take, m->count);
+		for (unsigned int j = m->first; j < m->first + m->count; j++)
+			*reg_at(p, j) = (*reg_at(host, j) & m->allow) | m->force;
+	}
+	p->basic[0].eax = MIN(p->basic[0].eax, BASIC_MAX);
+	p->ext[0].eax = MIN(p->ext[0].eax, EXT_BASE + POLICY_EXT_LEAVES - 1);
+	p->leaf7[0].eax = MIN(p->leaf7[0].eax, 1U);	/* subleaf 2 is all SPEC_CTRL */
+	for (unsigned int i = 0; i < POLICY_CACHE_SUBLEAVES; i++) {
+		/* Type, level, flags; shared with nobody. */
+		p->leaf4[i] = host->leaf4[i];
+		p->leaf4[i].eax &= 0x3fff;
+		p->cache_ext[i] = host->cache_ext[i];
+		p->cache_ext[i].eax &= 0x3fff;
+	}
+	p->maxphysaddr = (uint8_t)MIN(host->maxphysaddr, 48U);
+	p->ext[8].eax = 48u << 8 | p->maxphysaddr;
+	set_xstate(p);
+	set_control_bits(p);
 }
 
 void policy_init_host(void)
@@ -177,34 +246,107 @@ void policy_init_host(void)
 	h->xcr0_mask = (uint64_t)h->xstate[0].edx << 32 | h->xstate[0].eax;
 	h->maxphysaddr = h->ext[8].eax ? (uint8_t)h->ext[8].eax : 36;
 	set_control_bits(h);
+	make_offer(&guest_policy, h);
 }
 
-/* Every vCPU is a package of one core, however many there are. */
-void policy_default(struct cpu_policy *p)
+/* --- For the toolstack ---------------------------------------------------- */
+
+bool policy_next_leaf(const struct cpu_policy *p, uint32_t *nr, struct xen_cpuid_leaf *out)
 {
-	struct cpu_policy *host = &host_policy;
+	for (uint32_t first = 0, i = 0; i < ARRAY_SIZE(sources); first += sources[i++].shown) {
+		for (; *nr - first < sources[i].shown; ) {
+			uint32_t n = (*nr)++ - first;
+			const uint32_t *r = &p->basic[0].eax + sources[i].first + 4 * n;
+			bool sub = sources[i].subleaves;
 
-	memset(p, 0, sizeof(*p));
-	for (size_t i = 0; i < ARRAY_SIZE(default_masks); i++) {
-		const struct mask *m = &default_masks[i];
+			*out = (struct xen_cpuid_leaf){ sources[i].leaf + (sub ? 0 : n),
+				sub ? n : XEN_CPUID_NO_SUBLEAF, r[0], r[1], r[2], r[3] };
+			if ((sub || !is_split(out->leaf)) && (r[0] | r[1] | r[2] | r[3]))
+				return true;
+		}
+	}
+	return false;
+}
 
-		for (unsigned int j = m->first; j < m->first + m->count; j++)
-			*reg_at(p, j) = (*reg_at(host, j) & m->allow) | m->force;
+int policy_put_leaf(struct cpu_policy *p, const struct xen_cpuid_leaf *in)
+{
+	/* Topology is ours, and what the hypervisor's own leaves say. */
+	if ((in->leaf == 0xb && in->subleaf < 2) ||
+	    ((in->leaf == XEN_BASE || in->leaf == XEN_BASE + 0x100) &&
+	     in->subleaf == XEN_CPUID_NO_SUBLEAF))
+		return 0;
+	for (uint32_t i = 0; i < ARRAY_SIZE(sources); i++) {
+		bool sub = sources[i].subleaves;
+		uint32_t n = sub ? in->subleaf : in->leaf - sources[i].leaf;
+
+		if (n >= sources[i].shown || (sub ? in->leaf != sources[i].leaf :
+		    is_split(in->leaf) || in->subleaf != XEN_CPUID_NO_SUBLEAF))
+			continue;
+		n = (uint32_t)index_nospec(n, sources[i].shown);
+		memcpy(reg_at(p, sources[i].first + 4 * n), &in->a, sizeof(struct cpuid_regs));
+		return 0;
 	}
-	p->basic[0].eax = MIN(p->basic[0].eax, BASIC_MAX);
-	p->ext[0].eax = MIN(p->ext[0].eax, EXT_BASE + POLICY_EXT_LEAVES - 1);
-	p->leaf7[0].eax = MIN(p->leaf7[0].eax, 1U);	/* subleaf 2 is all SPEC_CTRL */
-	for (unsigned int i = 0; i < POLICY_CACHE_SUBLEAVES; i++) {
-		/* Type, level, flags; shared with nobody. */
-		p->leaf4[i] = host->leaf4[i];
-		p->leaf4[i].eax &= 0x3fff;
-		p->cache_ext[i] = host->cache_ext[i];
-		p->cache_ext[i].eax &= 0x3fff;
+	return -XEN_ERANGE;
+}
+
+/* Can register @nr be @asked for? Then it may still turn out otherwise. */
+static bool take(uint32_t nr, uint32_t *asked)
+{
+	uint32_t ours = *reg_at(&guest_policy, nr);
+
+	if (takes[nr] == BITS)
+		return !(*asked & ~ours);
+	if (takes[nr] == OURS)
+		*asked = ours;
+	return takes[nr] == LESS ? *asked <= ours : takes[nr] != NOTHING || *asked == ours;
+}
+
+/* Leaf and subleaf of register @nr. */
+static void name_register(uint32_t nr, uint32_t *leaf, uint32_t *subleaf)
+{
+	for (uint32_t i = 0; i < ARRAY_SIZE(sources); i++) {
+		uint32_t n = (nr - sources[i].first) / 4;
+
+		if (nr < sources[i].first || n >= sources[i].count)
+			continue;
+		*leaf = sources[i].leaf + (sources[i].subleaves ? 0 : n);
+		*subleaf = sources[i].subleaves ? n : XEN_CPUID_NO_SUBLEAF;
 	}
-	p->maxphysaddr = (uint8_t)MIN(host->maxphysaddr, 48U);
-	p->ext[8].eax = 48u << 8 | p->maxphysaddr;
+}
+
+/* Leaves beyond the last one are not there. */
+static void cut(struct cpuid_regs *leaves, uint32_t first, uint32_t count)
+{
+	for (; first < count; first++)
+		leaves[first] = (struct cpuid_regs){ 0, 0, 0, 0 };
+}
+
+int policy_level(struct cpu_policy *p, uint32_t *leaf, uint32_t *subleaf)
+{
+	uint8_t width = (uint8_t)p->ext[8].eax;
+
+	p->basic[1].edx &= ~FEATURE_HTT;
+	p->ext[1].ecx &= ~FEATURE_CMP_LEGACY;
+	for (uint32_t nr = 0; nr < ARRAY_SIZE(takes); nr++) {
+		if (!take(nr, reg_at(p, nr))) {
+			name_register(nr, leaf, subleaf);
+			return -XEN_EINVAL;
+		}
+	}
+	if (width < MAXPHYSADDR_MIN || width > guest_policy.maxphysaddr) {
+		*leaf = EXT_BASE + 8;
+		return -XEN_EINVAL;
+	}
+	p->maxphysaddr = width;
+	p->ext[8].eax = 48u << 8 | width;
 	set_xstate(p);
 	set_control_bits(p);
+	cut(p->basic, p->basic[0].eax + 1, POLICY_BASIC_LEAVES);
+	cut(p->ext, p->ext[0].eax < EXT_BASE ? 0 : p->ext[0].eax + 1 - EXT_BASE, POLICY_EXT_LEAVES);
+	cut(p->leaf7, p->basic[0].eax < 7 ? 0 : p->leaf7[0].eax + 1, POLICY_LEAF7_SUBLEAVES);
+	cut(p->xstate, p->basic[0].eax < 0xd ? 0 : POLICY_XSTATE_SUBLEAVES,
+	    POLICY_XSTATE_SUBLEAVES);
+	return 0;
 }
 
 /* --- The CPUID instruction ---------------------------------------------- */
@@ -250,13 +392,15 @@ static void cpuid_xstate(const struct vcpu *v, uint32_t subleaf, struct cpuid_re
 /* Subleaf 1: ns = (tsc << shift) * mul >> 32, plus the offset. */
 static void cpuid_xen_time(const struct vcpu *v, uint32_t subleaf, struct cpuid_regs *out)
 {
-	uint64_t base, offset = port_tsc_to_ns(0 - v->tsc_offset);
+	uint64_t base, offset = port_tsc_to_ns(0 - v->tsc_offset) + v->domain->time_offset;
 	uint32_t mul;
 	int8_t shift;
 
 	if (subleaf == 0) {
 		/* The guest reads the real TSC; safe when it never changes its pace. */
 		out->eax = v->domain->policy->ext[7].edx & FEATURE_INVTSC ? 0x2 : 0;
+		out->ebx = v->domain->tsc_mode;
+		out->edx = v->domain->tsc_incarnation;
 		out->ecx = (uint32_t)port_tsc_khz;
 	} else if (subleaf == 1) {
 		port_pvclock_scale(&base, &mul, &shift);

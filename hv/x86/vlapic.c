@@ -541,6 +541,94 @@ bool vlapic_claims(const struct vcpu *v, gpa_t gpa)
 	       !((gpa ^ v->lapic.base_msr) >> PAGE_SHIFT);
 }
 
+/* --- Saving and loading --------------------------------------------------- */
+
+#define SW_DISABLED 1u		/* in hvm_hw_lapic.disabled */
+#define HW_DISABLED 2u
+
+void vlapic_save(const struct vcpu *v, struct hvm_hw_lapic *hw)
+{
+	const struct vlapic *l = &v->lapic;
+
+	*hw = (struct hvm_hw_lapic){
+		.apic_base_msr = l->base_msr, .timer_divisor = 1u << timer_shift(l),
+		.disabled = (is_enabled(l) ? 0 : SW_DISABLED) |
+			    (vlapic_present(l) ? 0 : HW_DISABLED),
+		.tdt_msr = read_once(l->tsc_deadline) };
+}
+
+int vlapic_load(struct vcpu *v, const struct hvm_hw_lapic *hw, bool commit)
+{
+	struct vlapic *l = &v->lapic;
+
+	if ((hw->apic_base_msr ^ l->base_msr) & ~BASE_MODE ||
+	    (hw->apic_base_msr & BASE_MODE) == APIC_BASE_EXTD)
+		return -XEN_EINVAL;
+	if (!commit)
+		return 0;
+	write_once(l->base_msr, hw->apic_base_msr);
+	set_ids(l);
+	spin_lock(&l->lock);
+	timer_arm(l, 0, hw->tdt_msr);
+	spin_unlock(&l->lock);
+	return 0;
+}
+
+void vlapic_save_regs(struct vcpu *v, struct hvm_hw_lapic_regs *hw)
+{
+	for (unsigned int reg = 0; reg < APIC_REGS; reg++) {
+		uint32_t val = reg_read(v, reg);
+
+		memcpy(&hw->data[reg * 16], &val, sizeof(val));
+	}
+}
+
+/* What register @reg can hold of @val. */
+static uint32_t storable(const struct vlapic *l, unsigned int reg, uint32_t val)
+{
+	uint32_t valid = reg_info[reg].valid;
+
+	if (reg == APIC_ESR)
+		return val & 0xff;
+	if (reg == APIC_ICR2 && is_x2apic(l))
+		return val;
+	if (reg == APIC_DFR)
+		return val | ~valid;
+	return val & valid;
+}
+
+void vlapic_load_regs(struct vcpu *v, const struct hvm_hw_lapic_regs *hw)
+{
+	struct vlapic *l = &v->lapic;
+	uint32_t count = 0;
+
+	spin_lock(&l->lock);
+	for (unsigned int reg = 0; reg < APIC_REGS; reg++) {
+		uint32_t val;
+
+		memcpy(&val, &hw->data[reg * 16], sizeof(val));
+		if (reg == APIC_ISR || reg == APIC_IRR)
+			val &= ~0xffffu;	/* no such vectors */
+		if (reg - APIC_ISR < 8)
+			((uint32_t *)l->isr)[reg & 7] = val;
+		else if (reg - APIC_IRR < 8)
+			write_once(((uint32_t *)l->irr)[reg & 7], val);
+		else if (reg == APIC_TMCCT)
+			count = val;
+		else if (reg_info[reg].access & (WR | XWR) && reg != APIC_EOI &&
+			 reg != APIC_SELF_IPI)
+			l->reg[reg] = storable(l, reg, val);
+	}
+	if (!is_enabled(l))
+		mask_lvts(l);
+	set_ids(l);
+	if (!is_tsc_mode(l))
+		timer_arm(l, count ? port_time_ns() + ((uint64_t)count << timer_shift(l)) : 0, 0);
+	spin_unlock(&l->lock);
+	l->esr_latch = 0;
+	atomic_store(&l->irr_pending, true);
+}
+
 /* --- Life --------------------------------------------------------------- */
 
 void vlapic_init(struct vcpu *v)

@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	test_machine_init(0, 1);
 	policy_init_host();
-	policy_default(&policy);
+	policy = guest_policy;
 	dom = (struct domain){ .vcpus = table, .nr_vcpus = 2, .policy = &policy };
 	for (unsigned int i = 0; i < 2; i++) {
 		vcpus[i] = (struct vcpu){ .id = i, .domain = &dom, .cpu_state = &cpu_states[i],

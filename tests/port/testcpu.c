@@ -47,6 +47,8 @@ static int test_vcpu_create(struct vcpu *v)
 		abort();
 	t->can_interrupt = true;
 	t->can_nmi = true;
+	t->xsave[24] = 0x80;	/* MXCSR */
+	t->xsave[25] = 0x1f;
 	t->sys.cr0 = 0x60000010;
 	t->sys.dr6 = 0xffff0ff0;
 	t->sys.dr7 = 0x400;
@@ -100,10 +102,24 @@ static void test_get_system(struct vcpu *v, struct guest_system *s)
 	*s = test_vcpu(v)->sys;
 }
 
+/* Two rules of the real ones stand for all. */
+static bool test_system_valid(const struct guest_system *s)
+{
+	return !(s->cr0 & CR0_PG && !(s->cr0 & CR0_PE)) && s->cpl <= 3;
+}
+
 static int test_set_system(struct vcpu *v, const struct guest_system *s)
 {
+	if (!test_system_valid(s))
+		return -XEN_EINVAL;
 	test_vcpu(v)->sys = *s;
 	return 0;
+}
+
+static uint8_t *test_xsave_area(struct vcpu *v, size_t *size)
+{
+	*size = sizeof(test_vcpu(v)->xsave);
+	return test_vcpu(v)->xsave;
 }
 
 static void test_get_paging(struct vcpu *v, struct guest_paging *g)
@@ -222,6 +238,8 @@ const struct cpu_ops test_cpu_ops = {
 	.run = test_run,
 	.get_system = test_get_system,
 	.set_system = test_set_system,
+	.system_valid = test_system_valid,
+	.xsave_area = test_xsave_area,
 	.get_paging = test_get_paging,
 	.get_segment = test_get_segment,
 	.get_code = test_get_code,

@@ -131,6 +131,7 @@ struct test_vcpu {
 	bool loaded;			/* between load and save */
 	unsigned int loaded_on;		/* CPU number, when loaded */
 	uint64_t tsc_offset;
+	uint8_t xsave[TEST_XSTATE_SIZE];
 	unsigned int nr_runs;
 	struct test_event {
 		enum event_type type;

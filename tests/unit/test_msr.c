@@ -54,7 +54,7 @@ static int setup(void **state)
 	memset(&vcpu, 0, sizeof(vcpu));
 	memset(&state_of_cpu, 0, sizeof(state_of_cpu));
 	policy_init_host();
-	policy_default(&policy);
+	policy = guest_policy;
 	dom.policy = &policy;
 	vcpu.domain = &dom;
 	vcpu.cpu_state = &state_of_cpu;

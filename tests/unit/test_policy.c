@@ -36,7 +36,7 @@ void vcpu_sipi(struct vcpu *v, uint8_t vector)
 static void make(void)
 {
 	policy_init_host();
-	policy_default(&policy);
+	policy = guest_policy;
 }
 
 static int setup(void **state)

@@ -295,6 +295,12 @@ static void test_bad_states(void **state)
 	BAD(s.cpl = 4);
 	BAD(s.pat = 0x0007040600070402);
 	BAD(s.pat = 0x0807040600070406);
+	BAD(s.event = 0x30e);				/* not valid, and not nothing */
+	BAD(s.event = EVENT_VALID | 0x130);		/* no such type */
+	BAD(s.event = EVENT_VALID | 0x203);		/* an NMI has one vector, */
+	BAD(s.event = EVENT_VALID | 0x302);		/* and is no exception */
+	BAD(s.event = EVENT_VALID | 0x320);
+	BAD(s.event = EVENT_VALID | 0x1030);
 #undef BAD
 	s = good;
 	s.efer = EFER_LME | EFER_LMA;	/* LMA follows from the rest */
@@ -820,10 +826,36 @@ static void test_nmi_masking(void **state)
 	/* INIT forgets it. */
 	svm_ops.inject(v, EVENT_NMI, 2, 0, 0);
 	svm_ops.get_system(v, &s);
+	assert_int_equal(s.event, EVENT_VALID | EVENT_NMI << EVENT_TYPE_SHIFT | 2);
+	s.event = 0;
 	assert_int_equal(svm_ops.set_system(v, &s), 0);
 	assert_true(svm_ops.can_nmi(v));
 	assert_false(svm_ops.event_pending(v));
 	assert_false(intercepted(SVM_EXIT_IRET));
+}
+
+/* What was to be injected is so elsewhere, and masks what it did here. */
+static void test_event_moves(void **state)
+{
+	struct guest_system s;
+
+	svm_ops.inject(v, EVENT_EXCEPTION, VECTOR_PF, 0x7, 0x1234);
+	svm_ops.get_system(v, &s);
+	assert_int_equal(s.event, EVENT_VALID | EVENT_HAS_ERROR | 0x30e);
+	assert_int_equal(s.event_error, 7);
+	run();
+	assert_false(svm_ops.event_pending(v));
+	s.dr[2] = 0x1000;
+	assert_int_equal(svm_ops.set_system(v, &s), 0);
+	run();
+	assert_int_equal(seen.event_inj, s.event);
+	assert_int_equal(seen.event_error, 7);
+	assert_int_equal(seen.cr2, 0x1234);
+	s.event = EVENT_VALID | EVENT_NMI << EVENT_TYPE_SHIFT | 2;
+	assert_int_equal(svm_ops.set_system(v, &s), 0);
+	run();
+	assert_false(svm_ops.can_nmi(v));
+	assert_true(intercepted(SVM_EXIT_IRET));
 }
 
 static void test_tsc_and_dump(void **state)
@@ -853,7 +885,7 @@ int main(void)
 		T(test_extended_state), T(test_no_ghost), T(test_decode), T(test_decode_length),
 		T(test_decode_io), T(test_decode_npf), T(test_decode_exceptions), T(test_inject),
 		T(test_delivery_interrupted), T(test_irq_window), T(test_nmi_masking),
-		T(test_tsc_and_dump),
+		T(test_event_moves), T(test_tsc_and_dump),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,10 +36,11 @@
 #include <xen/vcpu.h>
 #include <xen/version.h>
 
-/* This one asks for unnamed unions, and does not know that C11 has them. */
+/* These ask for unnamed unions, and do not know that C11 has them. */
 #pragma push_macro("__STRICT_ANSI__")
 #undef __STRICT_ANSI__
 #include <xen/domctl.h>
+#include <xen/hvm/save.h>
 #pragma pop_macro("__STRICT_ANSI__")
 
 #include <xen/sysctl.h>
@@ -162,5 +163,33 @@ ABI(struct xen_domctl, 144, interface_version, 4, domain, 8, u, 16);
 ABI(struct xen_sysctl, 136, interface_version, 4, u, 8);
 ABI(struct xen_platform_op, 136, interface_version, 4, u, 8);
 ABI(struct xenctl_bitmap, 16, nr_bits, 8);
+
+ABI(struct xen_cpuid_leaf, 24, subleaf, 4, a, 8);
+ABI(struct xen_msr_entry, 16, flags, 4, val, 8);
+ABI(struct xen_sysctl_cpu_policy, 32, nr_leaves, 4, nr_msrs, 8, leaves, 16, msrs, 24);
+ABI(struct xen_sysctl_cpu_featureset, 16, nr_features, 4, features, 8);
+ABI(struct xen_domctl_cpu_policy, 40, leaves, 8, msrs, 16, err_leaf, 24, err_subleaf, 28,
+	err_msr, 32);
+ABI(struct xen_domctl_hvmcontext, 16, buffer, 8);
+ABI(struct xen_domctl_hvmcontext_partial, 24, instance, 4, bufsz, 8, buffer, 16);
+ABI(struct xen_domctl_vcpucontext, 16, ctxt, 8);
+ABI(struct xen_domctl_tsc_info, 24, gtsc_khz, 4, incarnation, 8, elapsed_nsec, 16);
+ABI(struct xen_domctl_getpageframeinfo3, 16, array, 8);
+ABI(struct xen_domctl_shadow_op, 40, mode, 4, mb, 8, dirty_bitmap, 16, pages, 24, stats, 32);
+ABI(struct vcpu_guest_context, 5168, flags, 512, user_regs, 520, ctrlreg, 4984, debugreg, 5048);
+
+/* --- Saved state --- */
+
+ABI(struct hvm_save_descriptor, 8, instance, 2, length, 4);
+ABI(struct hvm_save_header, 24, version, 4, changeset, 8, cpuid, 16, gtsc_khz, 20);
+ABI(struct hvm_hw_cpu, 1032, rax, 512, rip, 640, cr0, 656, cs_sel, 736, cs_base, 808,
+	sysenter_cs, 920, tsc, 1008, pending_event, 1016, flags, 1024);
+ABI(struct hvm_hw_lapic, 24, disabled, 8, timer_divisor, 12, tdt_msr, 16);
+ABI(struct hvm_hw_mtrr, 240, msr_mtrr_var, 8, msr_mtrr_fixed, 136, msr_mtrr_cap, 224,
+	msr_mtrr_def_type, 232);
+ABI(struct hvm_hw_cpu_xsave, 600, xcr0, 8, xcr0_accum, 16, save_area, 24);
+ABI(struct hvm_one_msr, 16, val, 8);
+ABI_SIZES(struct hvm_hw_lapic_regs, 1024, struct hvm_hw_pci_irqs, 16, struct hvm_hw_isa_irqs, 8,
+	struct hvm_hw_pci_link, 8, struct hvm_vmce_vcpu, 32, struct hvm_tsc_adjust, 8);
 
 #endif

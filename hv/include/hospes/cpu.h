@@ -71,8 +71,15 @@ struct guest_system {
 	struct guest_segment seg[SEG_COUNT];
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t dr[4];		/* as of when it was last loaded or saved */
+	uint32_t event, event_error;	/* queued for injection; 0: none */
 	uint8_t cpl;
 };
+
+/* guest_system.event: above the vector, in the format of both vendors and of saved state. */
+#define EVENT_TYPE_SHIFT 8
+#define EVENT_HAS_ERROR	(1u << 11)
+#define EVENT_VALID	(1u << 31)
 
 /* An event to inject: type as in both vendors' formats. */
 enum event_type { EVENT_INTR = 0, EVENT_NMI = 2, EVENT_EXCEPTION = 3, EVENT_SOFT_INT = 4 };
@@ -103,10 +110,11 @@ struct cpu_ops {
 
 	void (*get_system)(struct vcpu *v, struct guest_system *s);
 	/*
-	 * Also forgets an event queued by inject(). @v is current or loaded
+	 * The event replaces the one queued by inject(). @v is current or loaded
 	 * nowhere. -XEN_EINVAL and no change when the CPU would refuse the state.
 	 */
 	int (*set_system)(struct vcpu *v, const struct guest_system *s);
+	bool (*system_valid)(const struct guest_system *s);	/* or would it not? */
 	void (*get_paging)(struct vcpu *v, struct guest_paging *g);
 	void (*get_segment)(struct vcpu *v, enum guest_seg nr, struct guest_segment *s);
 	/* The linear address of RIP; returns how to decode what is there. */
@@ -136,6 +144,12 @@ struct cpu_ops {
 	bool (*msr_write)(struct vcpu *v, uint32_t msr, uint64_t val);
 	/* guest TSC = host TSC + offset (host scale; scaling is not needed yet). */
 	void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
+
+	/*
+	 * Where the extended state of @v, loaded nowhere, is kept: *size bytes in
+	 * XSAVE's standard format. What XRSTOR refuses must not be put there.
+	 */
+	uint8_t *(*xsave_area)(struct vcpu *v, size_t *size);
 
 	/* One line per register group, for crash dumps. */
 	void (*dump)(struct vcpu *v);

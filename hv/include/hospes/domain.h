@@ -125,6 +125,8 @@ struct domain {
 	uint64_t params[HVM_NR_PARAMS];	/* domain lock */
 	struct sched_params sched;
 	struct sched_budget cap;
+	uint64_t time_offset;		/* its system time less ours, ns; set while paused */
+	uint32_t tsc_mode, tsc_incarnation;	/* as the toolstack set them */
 	bool runstate_flag;		/* vm_assist: runstate areas say when they change; atomic */
 
 	/* Armed by sched_op, which prepares the timers; stopped here at death. */
@@ -295,6 +297,17 @@ int vcpu_create(struct domain *d, unsigned int id) __must_check;
 void vcpu_destroy(struct vcpu *v);
 
 /* --- Time (pvclock.c) --------------------------------------------------- */
+
+/* Its system time now; and when its time @ns is or was on our clock, 0 when before that began. */
+static inline uint64_t domain_time_ns(const struct domain *d)
+{
+	return port_time_ns() + d->time_offset;
+}
+static inline uint64_t domain_to_host_ns(const struct domain *d, uint64_t ns)
+{
+	return unlikely((int64_t)d->time_offset > 0 && d->time_offset > ns) ? 0 :
+	       ns - d->time_offset;
+}
 
 /*
  * Refreshes v's time info in vcpu_info and in its secondary area, whose address

@@ -8,6 +8,8 @@
 #ifndef HOSPES_POLICY_H
 #define HOSPES_POLICY_H
 
+#include "hospes/abi.h"
+#include "hospes/regs.h"
 #include "hospes/types.h"
 
 struct vcpu;
@@ -34,12 +36,39 @@ struct cpu_policy {
 	uint8_t maxphysaddr;
 };
 
-/* The machine's own policy, read once at start of day with insn_cpuid(). */
+/* The machine's own policy, read once at start of day with insn_cpuid(); guest_policy, too. */
 void policy_init_host(void);
 extern struct cpu_policy host_policy;
 
-/* Fills @p with the default for new guests: host ANDed with what we offer. */
-void policy_default(struct cpu_policy *p);
+/* The default for new guests, and the most they can have: host ANDed with what we offer. */
+extern struct cpu_policy guest_policy;
+
+/* Can a guest with policy @p set XCR0 so? */
+static inline bool policy_xcr0_valid(const struct cpu_policy *p, uint64_t xcr0)
+{
+	uint64_t avx512 = xcr0 & XCR0_AVX512;
+
+	return (xcr0 & XCR0_X87) && !(xcr0 & ~p->xcr0_mask) &&
+	       (!(xcr0 & XCR0_AVX) || (xcr0 & XCR0_SSE)) &&
+	       (!avx512 || (avx512 == XCR0_AVX512 && (xcr0 & XCR0_AVX)));
+}
+
+/* The most leaves a toolstack can read or set, and MSRs. */
+#define POLICY_MAX_LEAVES 120u
+#define POLICY_MAX_MSRS 2u
+
+/*
+ * Reads a policy leaf by leaf: from *@nr, 0 at first, goes on to the next leaf that
+ * is not all zero. False: there is none.
+ */
+bool policy_next_leaf(const struct cpu_policy *p, uint32_t *nr, struct xen_cpuid_leaf *out);
+/*
+ * Stores a leaf a toolstack asks for, unchecked, or passes over one that is ours to
+ * answer. -XEN_ERANGE: no such leaf. When all are stored policy_level() makes a
+ * policy of it: -XEN_EINVAL and where, when it asks for what we do not offer.
+ */
+int policy_put_leaf(struct cpu_policy *p, const struct xen_cpuid_leaf *in) __must_check;
+int policy_level(struct cpu_policy *p, uint32_t *leaf, uint32_t *subleaf) __must_check;
 
 /* The CPUID instruction for the current vCPU, per-vCPU bits included. */
 void policy_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out);

@@ -10,6 +10,7 @@
 
 #include <stdatomic.h>
 
+#include "hospes/abi.h"
 #include "hospes/timer.h"
 
 struct vcpu;
@@ -71,6 +72,16 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 
 /* Is [gpa, gpa + 4096) the page of v's xAPIC, enabled in xAPIC mode? */
 bool vlapic_claims(const struct vcpu *v, gpa_t gpa);
+
+/*
+ * All there is, as the published stream has it, of a vCPU that is paused and whose
+ * TSC has been loaded before; registers come second. Bits that nobody can set are
+ * passed over. -XEN_EINVAL: not where or what an APIC here can be.
+ */
+void vlapic_save(const struct vcpu *v, struct hvm_hw_lapic *hw);
+void vlapic_save_regs(struct vcpu *v, struct hvm_hw_lapic_regs *hw);
+int vlapic_load(struct vcpu *v, const struct hvm_hw_lapic *hw, bool commit) __must_check;
+void vlapic_load_regs(struct vcpu *v, const struct hvm_hw_lapic_regs *hw);
 
 /* Not turned off by APIC_BASE: CPUID shows it. */
 static inline bool vlapic_present(const struct vlapic *l)

@@ -99,6 +99,9 @@ void svm_get_system(struct vcpu *v, struct guest_system *sys)
 	sys->efer = b->efer & ~EFER_SVME;
 	sys->pat = b->g_pat;
 	memcpy(sys->seg, b->seg, sizeof(sys->seg));
+	memcpy(sys->dr, svm_vcpu(v)->dr, sizeof(sys->dr));
+	sys->event = b->event_inj & EVENT_VALID ? b->event_inj : 0;
+	sys->event_error = sys->event ? b->event_error : 0;
 }
 
 /* Eight types of 0, 1, and 4 to 7: bit 1 only together with bit 2. */
@@ -107,7 +110,21 @@ static bool pat_valid(uint64_t pat)
 	return !(pat & 0xf8f8f8f8f8f8f8f8) && !(pat & ~(pat >> 1) & 0x0202020202020202);
 }
 
-static bool system_valid(const struct guest_system *s)
+/* VMRUN knows four types, and exceptions but NMI and those above 31. */
+static bool event_valid(const struct guest_system *s)
+{
+	uint32_t type = (s->event >> EVENT_TYPE_SHIFT) & 7, vector = s->event & 0xff;
+
+	if (!(s->event & EVENT_VALID))
+		return !s->event;
+	if (s->event & ~(EVENT_VALID | EVENT_HAS_ERROR | 0x7ff))
+		return false;
+	return type == EVENT_INTR || type == EVENT_SOFT_INT ||
+	       (type == EVENT_NMI && vector == VECTOR_NMI) ||
+	       (type == EVENT_EXCEPTION && vector < 32 && vector != VECTOR_NMI);
+}
+
+bool svm_system_valid(const struct guest_system *s)
 {
 	bool paging = s->cr0 & CR0_PG, lma = paging && (s->efer & EFER_LME);
 
@@ -116,7 +133,7 @@ static bool system_valid(const struct guest_system *s)
 	if (((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)) || (paging && !(s->cr0 & CR0_PE)) ||
 	    (lma && (!(s->cr4 & CR4_PAE) || (s->seg[SEG_CS].attr & 0x600) == 0x600)))
 		return false;
-	return s->cpl <= 3 && pat_valid(s->pat);
+	return s->cpl <= 3 && pat_valid(s->pat) && event_valid(s);
 }
 
 int svm_set_system(struct vcpu *v, const struct guest_system *sys)
@@ -124,10 +141,11 @@ int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 	struct svm_vcpu *s = svm_vcpu(v);
 	struct vmcb *b = &s->vmcb;
 
-	if (!system_valid(sys))
+	if (!svm_system_valid(sys))
 		return -XEN_EINVAL;
-	s->nmi_masked = s->nmi_iret = false;
-	vmcb_intercept(b, SVM_EXIT_IRET, false);
+	s->nmi_masked = (sys->event & 0x7ff) == (EVENT_NMI << EVENT_TYPE_SHIFT | VECTOR_NMI);
+	s->nmi_iret = false;
+	vmcb_intercept(b, SVM_EXIT_IRET, s->nmi_masked);
 #define SET(f) b->f = sys->f;
 	PLAIN_FIELDS(SET)
 #undef SET
@@ -139,7 +157,9 @@ int svm_set_system(struct vcpu *v, const struct guest_system *sys)
 		b->seg[i] = sys->seg[i];
 		b->seg[i].attr &= 0xfff;
 	}
-	b->event_inj = 0;
+	memcpy(s->dr, sys->dr, sizeof(s->dr));
+	b->event_inj = sys->event;
+	b->event_error = sys->event_error;
 	b->int_shadow = 0;
 	b->clean = 0;
 	return 0;

@@ -58,7 +58,6 @@ static int probe_machine(void)
 		MSR_KERNEL_GS, MSR_SYSENTER_CS, MSR_SYSENTER_ESP, MSR_SYSENTER_EIP,
 	};
 	const struct cpu_policy *host = &host_policy;
-	size_t size = XSAVE_MIN;
 	uint64_t tsc_aux;
 
 	svm.iopm = hv_alloc_pages(MAPS_ORDER);
@@ -74,11 +73,14 @@ static int probe_machine(void)
 	svm.ibpb = host->ext[8].ebx & CPUID_IBPB;
 	svm.tsc_aux = insn_rdmsr_safe(MSR_TSC_AUX, &tsc_aux);
 	svm.xmask = host->xcr0_mask & XMASK_KNOWN;
+	svm.xsave_size = XSAVE_MIN;
 	for (unsigned int i = 2; i < 10; i++) {
+		const struct cpuid_regs *x = &host->xstate[i];
+
 		if (svm.xmask >> i & 1)
-			size = MAX(size, (size_t)host->xstate[i].eax + host->xstate[i].ebx);
+			svm.xsave_size = MAX(svm.xsave_size, (size_t)x->eax + x->ebx);
 	}
-	while ((PAGE_SIZE << svm.order) < sizeof(struct svm_vcpu) + size)
+	while ((PAGE_SIZE << svm.order) < sizeof(struct svm_vcpu) + svm.xsave_size)
 		svm.order++;
 	return 0;
 }
@@ -424,10 +426,17 @@ static void svm_set_tsc_offset(struct vcpu *v, uint64_t offset)
 	b->clean &= ~CLEAN_INTERCEPTS;
 }
 
+static uint8_t *svm_xsave_area(struct vcpu *v, size_t *size)
+{
+	*size = svm.xsave_size;
+	return (uint8_t *)svm_vcpu(v)->xsave;
+}
+
 const struct cpu_ops svm_ops = {
 	.pcpu_init = svm_pcpu_init, .vcpu_init = svm_vcpu_init, .vcpu_destroy = svm_vcpu_destroy,
 	.load = svm_load, .save = svm_save, .run = svm_run,
 	.get_system = svm_get_system, .set_system = svm_set_system,
+	.system_valid = svm_system_valid, .xsave_area = svm_xsave_area,
 	.get_paging = svm_get_paging, .get_segment = svm_get_segment,
 	.get_code = svm_get_code, .get_cpl = svm_get_cpl,
 	.can_interrupt = svm_can_interrupt, .can_nmi = svm_can_nmi,

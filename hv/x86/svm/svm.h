@@ -67,6 +67,7 @@ struct svm_machine {
 	uint32_t nr_asids;
 	bool ibpb, tsc_aux;
 	uint64_t xmask;			/* XSAVE components to switch */
+	size_t xsave_size;		/* of the area for them */
 	unsigned int order;		/* of struct svm_vcpu, in pages */
 	uint64_t *iopm, *msrpm;		/* owned, shared by all vCPUs */
 };
@@ -87,6 +88,7 @@ void svm_vmcb_init(struct vcpu *v);
 
 void svm_get_system(struct vcpu *v, struct guest_system *sys);
 int svm_set_system(struct vcpu *v, const struct guest_system *sys);
+bool svm_system_valid(const struct guest_system *s);
 void svm_get_paging(struct vcpu *v, struct guest_paging *g);
 void svm_get_segment(struct vcpu *v, enum guest_seg nr, struct guest_segment *seg);
 bool svm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);

@@ -42,11 +42,6 @@ enum {
 #define TLB_FLUSH_ALL	1u
 #define TLB_FLUSH_ASID	3u
 
-/* event_inj and exit_int_info */
-#define EVENT_TYPE_SHIFT 8
-#define EVENT_HAS_ERROR	(1u << 11)
-#define EVENT_VALID	(1u << 31)
-
 struct vmcb {
 	/* control area */
 	uint32_t intercept[SVM_EXIT_INTERCEPTS / 32];
