@@ -245,7 +245,7 @@ static void input(char c)
 			evtchn_vcpu_virq(d->vcpus[0], VIRQ_CONSOLE);
 		domain_put(d);
 	} else {
-		key_press(c);
+		key_press(c, false);
 	}
 }
 

@@ -12,6 +12,8 @@
 #include "hospes/hypercall.h"
 
 #define NR_OPS 128u		/* a power of two, to be a mask */
+#define MASK_WORDS 64u
+#define AGAIN 0x646f6d63746c2b31ULL	/* argument 1 of a domctl that continues; it has none */
 
 struct ctl_op {
 	union {
@@ -56,6 +58,30 @@ static const struct ctl_op *lookup(const struct ctl_op *ops, uint32_t cmd)
 	return row->cmd == cmd && row->domctl ? row : NULL;
 }
 
+/* --- Bitmaps --------------------------------------------------------------- */
+
+int ctl_get_mask(struct vcpu *v, const struct xenctl_bitmap *map, uint64_t *mask)
+{
+	uint32_t bits = MIN(map->nr_bits, 64u);
+
+	*mask = 0;
+	if (copy_from_guest(v, mask, guest_handle(map->bitmap), (bits + 7) / 8))
+		return -XEN_EFAULT;
+	*mask &= bits ? ~0ULL >> (64 - bits) : 0;
+	return 0;
+}
+
+int ctl_put_mask(struct vcpu *v, const struct xenctl_bitmap *map, uint64_t mask)
+{
+	/* More than anybody has CPUs; what lies behind is not looked at. */
+	uint64_t words[MASK_WORDS] = { mask };
+
+	return copy_to_guest(v, guest_handle(map->bitmap), words,
+			     MIN((map->nr_bits + 7ULL) / 8, sizeof(words)));
+}
+
+/* --- The frame ------------------------------------------------------------- */
+
 static int fetch(struct vcpu *v, const struct hypercall *hc, union ctl_arg *arg, size_t size,
 		 uint32_t version)
 {
@@ -85,7 +111,7 @@ int64_t ctl_domctl(struct vcpu *v, struct hypercall *hc, void *unused)
 	if (!op || !(op->flags & CTL_ANY)) {
 		d = domain_get_by_id(arg.domctl.domain);
 		if (!d)
-			return -XEN_ESRCH;
+			return op && op->flags & CTL_END && hc->arg[1] == AGAIN ? 0 : -XEN_ESRCH;
 	}
 	if (!v->domain->privileged)
 		rc = -XEN_EPERM;
@@ -98,6 +124,8 @@ int64_t ctl_domctl(struct vcpu *v, struct hypercall *hc, void *unused)
 			    op->domctl(v, d, &arg.domctl));
 	if (d)
 		domain_put(d);
+	if (rc == HC_CONTINUE)
+		hc->arg[1] = AGAIN;
 	return rc;
 }
 

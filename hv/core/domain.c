@@ -95,7 +95,8 @@ struct domain *domain_get_from(domid_t id)
 		for (uint32_t i = 0; i < MAX_DOMAINS && !(best && best->id < id + i); i++) {
 			struct domain *d = table[(id + i) % MAX_DOMAINS];
 
-			if (d && d->id >= id && (!best || d->id < best->id) && atomic_load(&d->refs))
+			if (d && d->id >= id && (!best || d->id < best->id) &&
+			    atomic_load(&d->refs))
 				best = d;
 		}
 	} while (best && !try_get(best));
@@ -225,7 +226,7 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	struct domain *d;
 	int rc;
 
-	if (!c->nr_vcpus || c->nr_vcpus > MAX_VCPUS ||
+	if (!c->nr_vcpus || c->nr_vcpus > MAX_VCPUS || (!c->id && !c->privileged) ||
 	    (c->id >= DOMID_FIRST_RESERVED && c->id != DOMID_INVALID))
 		return -XEN_EINVAL;
 	d = hv_alloc(sizeof(*d));
@@ -237,7 +238,10 @@ int domain_create(const struct domain_create *c, struct domain **out)
 		return rc;
 	}
 	hv_snprintf(d->name, sizeof(d->name), "%s", c->name);
+	if (c->handle)
+		memcpy(d->handle, c->handle, sizeof(d->handle));
 	d->privileged = c->privileged;
+	d->xs_domain = c->xs_domain;
 	d->max_pages = c->max_pages;
 	d->nr_vcpus = c->nr_vcpus;
 	d->pause_count = 1;
@@ -310,9 +314,11 @@ static enum guest_on_crash fate(const struct domain *d, uint8_t code)
 
 void domain_shutdown(struct domain *d, uint8_t code)
 {
+	uint32_t suspend_port;
 	bool first;
 
 	spin_lock(&d->lock);
+	suspend_port = d->suspend_port;
 	first = !d->shut_down;
 	d->shut_down = true;
 	if (first && !d->shutdown_code_set)
@@ -325,10 +331,24 @@ void domain_shutdown(struct domain *d, uint8_t code)
 		return;
 	if (d->devices)
 		control_ended(code);
+	if (code == SHUTDOWN_suspend && suspend_port)
+		evtchn_send_from(d, suspend_port);
+	evtchn_global_virq(VIRQ_DOM_EXC);
 	if (!d->config || fate(d, code) == ON_CRASH_PRESERVE)
 		return;
 	d->restart = fate(d, code) == ON_CRASH_RESTART;
 	domain_destroy(d);
+}
+
+void domain_resume(struct domain *d)
+{
+	spin_lock(&d->lock);
+	if (d->shut_down) {
+		d->shut_down = d->shutdown_code_set = false;
+		for (unsigned int i = 0; i < d->nr_vcpus; i++)
+			vcpu_pause_clear(d->vcpus[i], PAUSE_SHUTDOWN);
+	}
+	spin_unlock(&d->lock);
 }
 
 void domain_crash(struct domain *d, const char *fmt, ...)
@@ -372,6 +392,8 @@ static bool quiesce(struct domain *d)
 /* Nobody runs: nothing may come out of it any more, nor in. */
 static bool disconnect(struct domain *d)
 {
+	evtchn_global_virq(VIRQ_DOM_EXC);	/* who uses its pages lets go of them now */
+	page_claim(d, 0);
 	domain_watchdogs_kill(d);
 	if (d->console)
 		console_detach(d);
@@ -436,6 +458,7 @@ static void release(struct domain *d)
 
 	timer_kill(&d->reap_timer);
 	domain_free(d);
+	evtchn_global_virq(VIRQ_DOM_EXC);
 	if (!config)
 		return;
 	sched_busy();
@@ -475,4 +498,14 @@ bool domain_reap_step(void)
 	if (dead)
 		release(dead);
 	return more || atomic_load(&reap_new);
+}
+
+bool domain_destroy_step(struct domain *d)
+{
+	domain_destroy(d);
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
+		sched_sleep_sync(d->vcpus[i]);
+	(void)domain_reap_step();
+	/* The last stage only waits for others. */
+	return read_once(d->reap_stage) >= ARRAY_SIZE(teardown) - 1;
 }

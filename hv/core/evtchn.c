@@ -18,6 +18,9 @@
 /* Under d->evtchn.lock of either end: which channels are linked to which. */
 static struct spinlock link_lock = SPINLOCK(LOCK_LINK);
 
+/* Whom the global VIRQs are for, by default the control domain. Atomic. */
+static domid_t virq_handler[EVTCHN_NR_VIRQS];
+
 static bool is_irq(const struct evtchn_binding *to)
 {
 	return to->state == EVTCHNSTAT_virq || to->state == EVTCHNSTAT_pirq;
@@ -45,13 +48,11 @@ void evtchn_raise(struct domain *d, struct evtchn *chn)
 		wake_pollers(d, chn->port);
 }
 
-int64_t evtchnop_send(struct vcpu *v, struct hypercall *hc, void *arg)
+int evtchn_send_from(struct domain *d, uint32_t port)
 {
-	const struct evtchn_send *op = arg;
-	struct domain *d = v->domain;
-	struct evtchn *chn = evtchn_lock(d, op->port);
+	struct evtchn *chn = evtchn_lock(d, port);
 	evtchn_notify_fn *notify = NULL;
-	int64_t err = 0;
+	int err = 0;
 
 	if (!chn)
 		return -XEN_EINVAL;
@@ -66,10 +67,15 @@ int64_t evtchnop_send(struct vcpu *v, struct hypercall *hc, void *arg)
 	spin_unlock(&chn->lock);
 	if (notify) {
 		spin_lock(&d->evtchn.lock);
-		notify(d, op->port);
+		notify(d, port);
 		spin_unlock(&d->evtchn.lock);
 	}
 	return err;
+}
+
+int64_t evtchnop_send(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	return evtchn_send_from(v->domain, ((const struct evtchn_send *)arg)->port);
 }
 
 /* Raises @port if it is (still) bound like that: it may have been closed and used anew. */
@@ -92,6 +98,26 @@ void evtchn_notify_guest(struct domain *d, uint32_t port)
 void evtchn_vcpu_virq(struct vcpu *v, uint32_t virq)
 {
 	raise_if(v->domain, read_once(v->evtchn.virq_port[virq]), EVTCHNSTAT_virq, virq);
+}
+
+void evtchn_global_virq(uint32_t virq)
+{
+	struct domain *d = domain_get_by_id(read_once(virq_handler[virq]));
+
+	if (!d)		/* whoever it was is gone: back to the control domain */
+		d = domain_get_by_id(0);
+	if (!d)
+		return;
+	evtchn_vcpu_virq(d->vcpus[0], virq);
+	domain_put(d);
+}
+
+int evtchn_set_virq_handler(struct domain *d, uint32_t virq)
+{
+	if (virq >= EVTCHN_NR_VIRQS || VIRQS_PER_VCPU >> virq & 1)
+		return -XEN_EINVAL;
+	write_once(virq_handler[index_nospec(virq, EVTCHN_NR_VIRQS)], d->id);
+	return 0;
 }
 
 int64_t evtchnop_unmask(struct vcpu *v, struct hypercall *hc, void *arg)

@@ -100,6 +100,11 @@ int gnttab_get_frame(struct domain *d, uint64_t idx, mfn_t *mfn)
 	return err;
 }
 
+unsigned int gnttab_max_frames(const struct domain *d, bool status)
+{
+	return status ? (d->grants->max_frames - 1) / FRAMES_PER_STATUS + 1 : d->grants->max_frames;
+}
+
 /* --- Taking into use ---------------------------------------------------- */
 
 /* @head is the first word of an entry, flags and domid, read at once. */

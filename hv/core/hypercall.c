@@ -169,9 +169,9 @@ int64_t hypercall_multicall(struct vcpu *v, struct hypercall *hc, void *arg)
 #define STUB_SIZE 32u
 #define STUB_IRET 23u	/* a call for paravirtual guests: does not return here */
 
-int hypercall_page_write(struct vcpu *v, gpa_t gpa)
+int hypercall_page_write(struct domain *d, gpa_t gpa)
 {
-	struct page *pg = gpa & ~PAGE_MASK ? NULL : p2m_get_page(v->domain, gpa_to_gfn(gpa), true);
+	struct page *pg = gpa & ~PAGE_MASK ? NULL : p2m_get_page(d, gpa_to_gfn(gpa), true);
 	uint8_t *page, *stub;
 
 	if (!pg)

@@ -3,8 +3,9 @@
  * The key menu: what the hypervisor does on single keys while it has the
  * console's focus.
  *
- * Context: SOFTIRQ_CONSOLE on CPU 0, no lock held. Counters of other CPUs are
- * read as they are: a line of a menu may be a moment old.
+ * Context: SOFTIRQ_CONSOLE on CPU 0, or a sysctl of the control domain's on any; no
+ * lock held. Counters of other CPUs are read as they are: a line of a menu may be a
+ * moment old.
  */
 #include "hospes/console.h"
 #include "hospes/domain.h"
@@ -19,6 +20,21 @@ static const char *const exit_names[EXIT_KIND_COUNT] = {
 };
 
 static bool choosing;		/* the next key names a domain to crash */
+static bool keep;		/* what is said goes into the log, too */
+
+/* To whoever pressed the key. */
+static __printf(1, 2) void say(const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	hv_vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	console_printf("%s", text);
+	if (read_once(keep))
+		log_append(text, strlen(text));
+}
 
 static void show_domain(struct domain *d, void *data)
 {
@@ -26,7 +42,7 @@ static void show_domain(struct domain *d, void *data)
 
 	for (unsigned int i = 0; i < d->nr_vcpus; i++)
 		ns += d->vcpus[i]->runstate.time[RUNSTATE_running];
-	console_printf("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
+	say("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
 		       domain_is_dying(d) ? "dying" : d->shut_down ? "shutdown" :
 		       d->pause_count ? "paused" : "running",
 		       atomic_load(&d->tot_pages) >> (20 - PAGE_SHIFT), d->nr_vcpus, ns / 1000000);
@@ -38,7 +54,7 @@ static void show_vcpus(struct domain *d, void *data)
 		const struct vcpu *v = d->vcpus[i];
 		const uint64_t *time = v->runstate.time;
 
-		console_printf("%s/%u: CPU %u%s, pause 0x%x, running %lu ms, waiting %lu ms,"
+		say("%s/%u: CPU %u%s, pause 0x%x, running %lu ms, waiting %lu ms,"
 			       " blocked %lu ms, rip 0x%lx\n", d->name, i, v->sched.cpu,
 			       v->sched.running ? " now" : "", atomic_load(&v->pause_flags),
 			       time[RUNSTATE_running] / 1000000, time[RUNSTATE_runnable] / 1000000,
@@ -49,26 +65,26 @@ static void show_vcpus(struct domain *d, void *data)
 static void show_exits(struct domain *d, void *data)
 {
 	for (unsigned int i = 0; i < d->nr_vcpus; i++) {
-		console_printf("%s/%u:", d->name, i);
+		say("%s/%u:", d->name, i);
 		for (unsigned int kind = 0; kind < EXIT_KIND_COUNT; kind++) {
 			uint64_t n = d->vcpus[i]->exits[kind];
 
 			if (n)
-				console_printf(" %s %lu", exit_names[kind], n);
+				say(" %s %lu", exit_names[kind], n);
 		}
-		console_printf("\n");
+		say("\n");
 	}
 }
 
 static void show_domain_memory(struct domain *d, void *data)
 {
-	console_printf("%s: %lu of %lu pages, %u of tables\n", d->name,
+	say("%s: %lu of %lu pages, %u of tables\n", d->name,
 		       atomic_load(&d->tot_pages), d->max_pages, d->p2m.tables);
 }
 
 static void show_memory(void)
 {
-	console_printf("free %lu of %lu pages\n", page_free_count(), page_total_count());
+	say("free %lu of %lu pages\n", page_free_count(), page_total_count());
 	domain_for_each(show_domain_memory, NULL);
 }
 
@@ -87,7 +103,7 @@ static void list_choice(struct domain *d, void *data)
 	unsigned int *nr = data;
 
 	if (*nr < 10)
-		console_printf("%u: %s\n", *nr, d->name);
+		say("%u: %s\n", *nr, d->name);
 	++*nr;
 }
 
@@ -97,7 +113,7 @@ static void crash_ask(void)
 
 	domain_for_each(list_choice, &nr);
 	choosing = nr > 0;
-	console_printf(nr ? "Crash which one? Any other key: none.\n" : "There is no guest.\n");
+	say(nr ? "Crash which one? Any other key: none.\n" : "There is no guest.\n");
 }
 
 static void crash_chosen(struct domain *d, void *data)
@@ -128,7 +144,7 @@ static struct key {
 static void show_help(void)
 {
 	for (const struct key *k = keys; k->key; k++)
-		console_printf("%c  %s\n", k->key, k->help);
+		say("%c  %s\n", k->key, k->help);
 }
 
 void key_register(char key, const char *help, void (*handler)(void))
@@ -142,10 +158,11 @@ void key_register(char key, const char *help, void (*handler)(void))
 		keys[i] = (struct key){ key, help, handler, NULL };
 }
 
-void key_press(char key)
+void key_press(char key, bool logged)
 {
 	unsigned int nr = (unsigned int)(key - '0');
 
+	write_once(keep, logged);
 	if (choosing) {
 		choosing = false;
 		if (nr < 10)

@@ -40,13 +40,22 @@ static void ring_unlock(bool locked)
 		atomic_store_explicit(&busy, false, memory_order_release);
 }
 
+void log_append(const char *text, size_t len)
+{
+	bool locked = ring_lock();
+
+	for (size_t i = 0; i < len; i++)
+		ring[head++ % LOG_RING_SIZE] = text[i];
+	tail = MAX(tail, head - MIN(head, (uint64_t)LOG_RING_SIZE));
+	ring_unlock(locked);
+}
+
 void log_printf(enum log_level level, const char *fmt, ...)
 {
 	char line[PREFIX_MAX + LINE_MAX + 2];
 	uint64_t us = port_time_ns() / 1000;
 	size_t len, start = (size_t)hv_snprintf(line, PREFIX_MAX, "[%5lu.%06lu] ", us / 1000000,
 						us % 1000000);
-	bool locked;
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -59,11 +68,7 @@ void log_printf(enum log_level level, const char *fmt, ...)
 			line[i] = '?';
 	}
 	line[len] = '\n';
-	locked = ring_lock();
-	for (size_t i = 0; i <= len; i++)
-		ring[head++ % LOG_RING_SIZE] = line[i];
-	tail = MAX(tail, head - MIN(head, (uint64_t)LOG_RING_SIZE));
-	ring_unlock(locked);
+	log_append(line, len + 1);
 	if (level > log_console_level)
 		return;
 	line[len] = '\r';

@@ -85,7 +85,7 @@ int64_t memop_query(struct vcpu *v, struct hypercall *hc, void *arg)
 	if (hc->op == XENMEM_current_reservation)
 		rc = (int64_t)atomic_load_explicit(&d->tot_pages, memory_order_relaxed);
 	else if (hc->op == XENMEM_maximum_reservation)
-		rc = (int64_t)d->max_pages;
+		rc = (int64_t)read_once(d->max_pages);
 	else
 		rc = (int64_t)read_once(d->p2m.max_gfn.v);
 	domain_put(d);
@@ -96,14 +96,94 @@ int64_t memop_memory_map(struct vcpu *v, struct hypercall *hc, void *arg)
 {
 	struct xen_memory_map *map = arg;
 	struct domain *d = v->domain;
-	unsigned int n = MIN(map->nr_entries, d->nr_e820);
+	int64_t rc = -XEN_ENOSYS;
 
-	if (!d->nr_e820)
-		return -XEN_ENOSYS;
-	if (copy_to_guest(v, guest_handle(map->buffer), d->e820, n * sizeof(d->e820[0])))
-		return -XEN_EFAULT;
-	map->nr_entries = n;
+	spin_lock(&d->lock);
+	if (d->nr_e820) {
+		map->nr_entries = MIN(map->nr_entries, d->nr_e820);
+		rc = copy_to_guest(v, guest_handle(map->buffer), d->e820,
+				   map->nr_entries * sizeof(d->e820[0]));
+	}
+	spin_unlock(&d->lock);
+	return rc;
+}
+
+int64_t memop_set_memory_map(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	const struct xen_foreign_memory_map *f = arg;
+	gva_t from = guest_handle(f->map.buffer);
+	unsigned int nr = f->map.nr_entries;
+	struct e820entry_abi map[E820_MAX / 4];
+	struct domain *d;
+	int64_t rc;
+
+	if (nr > ARRAY_SIZE(map))
+		return -XEN_EINVAL;
+	rc = domain_find_target(v, f->domid, &d);
+	if (rc)
+		return rc;
+	rc = copy_from_guest(v, map, from, nr * sizeof(map[0]));
+	if (!rc) {
+		spin_lock(&d->lock);
+		memcpy(d->e820, map, nr * sizeof(map[0]));
+		d->nr_e820 = nr;
+		spin_unlock(&d->lock);
+	}
+	domain_put(d);
+	return rc;
+}
+
+/* --- Promises of memory ------------------------------------------------- */
+
+int64_t memop_claim_pages(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	const struct xen_memory_reservation *r = arg;
+	struct domain *d;
+	int64_t rc;
+
+	if (guest_handle(r->extent_start) || r->extent_order || r->mem_flags)
+		return -XEN_EINVAL;
+	d = domain_get_by_id(r->domid);
+	if (!d)
+		return -XEN_EINVAL;
+	rc = page_claim(d, r->nr_extents);
+	domain_put(d);
+	return rc;
+}
+
+/* Nobody has pages that are populated on demand: every target is reached at once. */
+int64_t memop_pod_target(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	struct xen_pod_target *t = arg;
+	struct domain *d;
+	int64_t rc = domain_find_target(v, t->domid, &d);
+
+	if (rc)
+		return rc;
+	if (hc->op == XENMEM_set_pod_target && t->target_pages > read_once(d->max_pages))
+		rc = -XEN_EINVAL;
+	t->tot_pages = atomic_load_explicit(&d->tot_pages, memory_order_relaxed);
+	t->pod_cache_pages = t->pod_entries = 0;
+	domain_put(d);
+	return rc;
+}
+
+/* Pages are never shared to save memory. */
+int64_t memop_sharing_counter(struct vcpu *v, struct hypercall *hc, void *arg)
+{
 	return 0;
+}
+
+int64_t memop_get_vnumainfo(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	const struct xen_vnuma_topology_info *info = arg;
+	struct domain *d;
+	int64_t rc = domain_find_target(v, info->domid, &d);
+
+	if (rc)
+		return rc;
+	domain_put(d);
+	return -XEN_EOPNOTSUPP;		/* no guest is told of nodes */
 }
 
 /* --- Mapping what is there already -------------------------------------- */
@@ -202,7 +282,7 @@ static int map_foreign(struct vcpu *v, struct domain *d, domid_t from, uint64_t 
 		return -XEN_EPERM;
 	owner = domain_get_by_id(from);
 	if (!owner)
-		return -XEN_ESRCH;
+		return from == DOMID_XEN ? -XEN_EINVAL : -XEN_ESRCH;	/* it shares nothing */
 	pg = gfn.v < P2M_MAX_GFN ? p2m_get_page(owner, GFN(idx), true) : NULL;
 	domain_put(owner);
 	if (!pg)
@@ -259,24 +339,72 @@ int64_t memop_remove_from_physmap(struct vcpu *v, struct hypercall *hc, void *ar
 	return rc;
 }
 
-/*
- * Frames of another domain's resources are for its device models, which there
- * are none of; the ladder of refusals is the published one.
- */
-int64_t memop_acquire_resource(struct vcpu *v, struct hypercall *hc, void *arg)
+/* --- Frames behind another domain's grant table --------------------------- */
+
+/* Maps frame @i of the resource where the caller's list says. */
+static int acquire_one(struct vcpu *v, const struct hypercall *hc, struct domain *owner,
+		       const void *arg, uint64_t i)
 {
 	const struct xen_mem_acquire_resource *r = arg;
-	struct domain *d;
+	bool status = r->id == XENMEM_resource_grant_table_id_status;
+	uint64_t idx = r->frame + i;
+	xen_pfn_t gfn;
+	mfn_t mfn;
+	int rc;
 
-	if (!v->domain->privileged)
-		return -XEN_EACCES;
+	if (idx >= XENMAPIDX_grant_table_status)
+		return -XEN_EINVAL;
+	if (copy_from_guest(v, &gfn, guest_handle(r->frame_list) + i * sizeof(gfn), sizeof(gfn)))
+		return -XEN_EFAULT;
+	idx |= status ? XENMAPIDX_grant_table_status : 0;
+	rc = gfn < P2M_MAX_GFN ? gnttab_get_frame(owner, idx, &mfn) : -XEN_EINVAL;
+	if (rc)
+		return rc;
+	/* The entry refers to the domain, which keeps its table as long. */
+	domain_get(owner);
+	frame_table[mfn.v].shared_slot = (uint16_t)(owner->slot + 1);
+	rc = replace(v->domain, GFN(gfn), P2M_FOREIGN, mfn, INVALID_GFN);
+	if (rc)
+		domain_put(owner);
+	return rc;
+}
+
+/* The refusals, in the published order; 0: it is the grant table, and those frames may exist. */
+static int check_resource(const struct vcpu *v, const struct xen_mem_acquire_resource *r)
+{
 	if (r->pad)
 		return -XEN_EINVAL;
 	if (r->domid == v->domain->id)
 		return -XEN_EPERM;
+	if (r->frame + r->nr_frames < r->frame || (r->frame + r->nr_frames) >> 32)
+		return -XEN_EINVAL;
+	return 0;
+}
+
+int64_t memop_acquire_resource(struct vcpu *v, struct hypercall *hc, void *arg)
+{
+	struct xen_mem_acquire_resource *r = arg;
+	struct domain *d;
+	int64_t rc;
+
+	if (!v->domain->privileged)
+		return -XEN_EACCES;
+	rc = check_resource(v, r);
+	if (rc)
+		return rc;
 	d = domain_get_by_id(r->domid);
 	if (!d)
 		return -XEN_ESRCH;
+	if (r->type != XENMEM_resource_grant_table)
+		rc = r->type == XENMEM_resource_ioreq_server ? -XEN_ENOENT : -XEN_EOPNOTSUPP;
+	else if (r->id > XENMEM_resource_grant_table_id_status)
+		rc = -XEN_EINVAL;
+	else if (guest_handle(r->frame_list))
+		rc = for_each(v, hc, r->domid, acquire_one, r, r->nr_frames);
+	else if (r->nr_frames)
+		rc = -XEN_EINVAL;
+	else
+		r->nr_frames = gnttab_max_frames(d, r->id);
 	domain_put(d);
-	return -XEN_EOPNOTSUPP;
+	return rc;
 }

@@ -296,10 +296,19 @@ void p2m_destroy(struct domain *d)
 	p->root = p->spare = NULL;
 }
 
+/* What an entry holds: the page, or the domain of a page of the hypervisor's. */
+static void put_frame(struct page *pg)
+{
+	if (likely(pg->owner))
+		page_put(pg);
+	else
+		domain_put(domain_by_slot(pg->shared_slot - 1u));
+}
+
 void p2m_put_entry(struct p2m_entry e)
 {
 	if (REFERRING >> e.type & 1)
-		page_put(&frame_table[e.mfn.v]);
+		put_frame(&frame_table[e.mfn.v]);
 }
 
 /* Looks at teardown_gfn and moves on; frames to let go of are noted for later. */
@@ -332,7 +341,7 @@ bool p2m_teardown_step(struct domain *d)
 	for (unsigned int i = 0; i < TEARDOWN_BATCH && !done; i++) {
 		if (p->teardown_left) {
 			p->teardown_left--;
-			page_put(&frame_table[p->teardown_mfn.v++]);
+			put_frame(&frame_table[p->teardown_mfn.v++]);
 		} else if (p->teardown_gfn.v <= p->max_gfn.v) {
 			teardown_entry(d);
 		} else {

@@ -27,6 +27,7 @@ static struct {
 	struct page_list list[PAGE_MAX_ORDER + 1];
 	uint32_t orders;			/* bit per list that is not empty */
 	uint64_t free;
+	uint64_t claimed;			/* of them, for some domain alone */
 	uint64_t total;
 } heap;
 
@@ -180,17 +181,27 @@ static void give(struct page *pg, unsigned int order, uint32_t owner)
 	pg->order = (uint8_t)order;
 }
 
-static struct page *alloc_frames(unsigned int order, uint32_t owner)
+/* For @d, or for the hypervisor itself. */
+static struct page *alloc_frames(unsigned int order, struct domain *d)
 {
-	struct page *pg;
+	uint64_t count = 1ULL << order, own = 0;
+	struct page *pg = NULL;
 
 	if (page_fail_now())
 		return NULL;
 	spin_lock(&heap.lock);
-	pg = block_take(order);
+	if (unlikely(heap.claimed) && d)
+		own = MIN(d->claim, count);
+	/* What others claim is not for us. */
+	if (likely(heap.free >= heap.claimed - own + count))
+		pg = block_take(order);
+	if (own && pg) {
+		heap.claimed -= own;
+		d->claim -= own;
+	}
 	spin_unlock(&heap.lock);
 	if (pg)
-		give(pg, order, owner);
+		give(pg, order, d ? d->slot + 1 : 0);
 	return pg;
 }
 
@@ -256,7 +267,7 @@ struct page *mfn_to_page(mfn_t mfn)
 
 void *hv_alloc_pages(unsigned int order)
 {
-	struct page *pg = alloc_frames(order, 0);
+	struct page *pg = alloc_frames(order, NULL);
 
 	return pg ? mfn_to_virt(page_to_mfn(pg)) : NULL;
 }
@@ -277,8 +288,8 @@ int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
 
 	/* Reserve first: two CPUs must not both see room for the last frame. */
 	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count <=
-	    d->max_pages) {
-		pg = alloc_frames(order, d->slot + 1);
+	    read_once(d->max_pages)) {
+		pg = alloc_frames(order, d);
 		rc = pg ? 0 : -XEN_ENOMEM;
 	}
 	if (pg)
@@ -297,7 +308,7 @@ int page_alloc_domain_at(struct domain *d, unsigned int order, mfn_t mfn)
 	if (!range_within(mfn.v, count, frame_table_size))
 		return -XEN_ENOMEM;
 	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count <=
-	    d->max_pages) {
+	    read_once(d->max_pages)) {
 		spin_lock(&heap.lock);
 		taken = !page_fail_now() && block_take_at((uint32_t)mfn.v, order);
 		spin_unlock(&heap.lock);
@@ -387,6 +398,33 @@ bool page_scrub_step(void)
 	block_put(nr, order, 1u << order);
 	spin_unlock(&heap.lock);
 	return true;
+}
+
+int page_claim(struct domain *d, uint64_t count)
+{
+	uint64_t pages = atomic_load_explicit(&d->tot_pages, memory_order_relaxed);
+	int rc = 0;
+
+	spin_lock(&heap.lock);
+	if (!count) {
+		heap.claimed -= d->claim;
+		d->claim = 0;
+	} else if (d->claim || count <= pages || count > read_once(d->max_pages) ||
+		   domain_is_dying(d)) {
+		rc = -XEN_EINVAL;
+	} else if (count - pages > heap.free - MIN(heap.claimed, heap.free)) {
+		rc = -XEN_ENOMEM;
+	} else {
+		d->claim = count - pages;
+		heap.claimed += d->claim;
+	}
+	spin_unlock(&heap.lock);
+	return rc;
+}
+
+uint64_t page_claimed_count(void)
+{
+	return read_once(heap.claimed);
 }
 
 uint64_t page_free_count(void)

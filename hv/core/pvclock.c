@@ -66,7 +66,8 @@ void pvclock_update(struct vcpu *v)
 
 void pvclock_update_wallclock(struct domain *d)
 {
-	uint64_t base = port_wallclock_base_ns - d->time_offset, sec = base / NSEC_PER_SEC;
+	uint64_t base = read_once(port_wallclock_base_ns) - d->time_offset;
+	uint64_t sec = base / NSEC_PER_SEC + (uint64_t)d->wallclock_offset;
 
 	version_begin(&d->shared->wc_version);
 	write_once(d->shared->wc_sec, (uint32_t)sec);

@@ -142,6 +142,7 @@ static void account(struct pcpu *p, uint64_t now)
 	uint64_t delta = MAX(now, v->sched.since) - v->sched.since;
 
 	v->sched.since += delta;
+	p->sched.used += delta;
 	v->sched.vruntime += VTIME(delta, v->sched.weight);
 	if (!is_rt(v))
 		p->sched.vtime = MAX(p->sched.vtime, v->sched.vruntime -
@@ -708,4 +709,17 @@ void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info)
 	*info = v->runstate;
 	info->time[info->state] += port_time_ns() - info->state_entry_time;
 	spin_unlock(&p->sched.lock);
+}
+
+uint64_t sched_idle_ns(struct pcpu *p)
+{
+	uint64_t idle;
+
+	spin_lock(&p->sched.lock);
+	idle = port_time_ns();
+	if (p->current)
+		account(p, idle);
+	idle -= p->sched.used;
+	spin_unlock(&p->sched.lock);
+	return idle;
 }

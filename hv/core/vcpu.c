@@ -185,6 +185,7 @@ int vcpu_create(struct domain *d, unsigned int id)
 		return -XEN_ENOMEM;
 	v->domain = d;
 	v->id = id;
+	v->soft_affinity = ~0ULL;
 	atomic_init(&v->pause_flags, PAUSE_DOWN | PAUSE_DOMAIN);
 	atomic_init(&v->startup, STARTUP_WAIT);
 	v->info = id < XEN_LEGACY_MAX_VCPUS ? &d->shared->vcpu_info[id] : d->dummy_info;

@@ -107,7 +107,7 @@ static bool write_mtrr_var(struct vcpu *v, struct access *a)
 
 static bool write_hypercall_page(struct vcpu *v, struct access *a)
 {
-	return hypercall_page_write(v, a->val) == 0;
+	return hypercall_page_write(v->domain, a->val) == 0;
 }
 
 /* --- The table ------------------------------------------------------------ */

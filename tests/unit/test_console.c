@@ -323,7 +323,7 @@ static void menu(const char *keys)
 {
 	test_console_clear();
 	for (; *keys; keys++)
-		key_press(*keys);
+		key_press(*keys, false);
 }
 
 static void test_menu(void **state)
@@ -334,7 +334,7 @@ static void test_menu(void **state)
 	assert_non_null(strstr(test_console_output(), "crash a guest"));
 	assert_non_null(strstr(test_console_output(), "T  a key of the test"));
 	menu("T?");
-	key_press(0);
+	key_press(0, false);
 	assert_int_equal(pressed, 1);
 	menu("d");
 	assert_non_null(strstr(test_console_output(), "one"));
@@ -350,8 +350,8 @@ static void test_menu(void **state)
 	log_warn("a line for the log");
 	menu("l");
 	assert_non_null(strstr(test_console_output(), "a line for the log\r\n"));
-	assert_true(TEST_PANICS(key_press('R')));
-	assert_true(TEST_PANICS(key_press('P')));
+	assert_true(TEST_PANICS(key_press('R', false)));
+	assert_true(TEST_PANICS(key_press('P', false)));
 }
 
 static void test_menu_crash(void **state)
@@ -362,7 +362,7 @@ static void test_menu_crash(void **state)
 	menu("x");
 	assert_non_null(strstr(test_console_output(), "1: two"));
 	domain_get(dom[1]);
-	key_press('1');
+	key_press('1', false);
 	assert_true(domain_is_dying(dom[1]) || dom[1]->shut_down);
 	assert_false(domain_is_dying(dom[0]) || dom[0]->shut_down);
 	destroy(dom[1]);

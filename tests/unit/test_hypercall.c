@@ -346,7 +346,7 @@ static void page_of_stubs(void **state)
 	const uint8_t *page = guest_mem(d, 0x30000);
 
 	(void)state;
-	assert_int_equal(hypercall_page_write(v, 0x30000), 0);
+	assert_int_equal(hypercall_page_write(d, 0x30000), 0);
 	for (uint32_t nr = 0; nr < 128; nr++) {
 		const uint8_t want[] = { 0xb8, (uint8_t)nr, 0, 0, 0, 0x0f, 0x01, 0xd9, 0xc3 };
 
@@ -355,10 +355,10 @@ static void page_of_stubs(void **state)
 		else
 			assert_memory_equal(page + nr * 32, want, sizeof(want));
 	}
-	assert_int_equal(hypercall_page_write(v, 0x30001), -XEN_EINVAL);
-	assert_int_equal(hypercall_page_write(v, 0x30800), -XEN_EINVAL);
-	assert_int_equal(hypercall_page_write(v, GUEST_BAD), -XEN_EINVAL);
-	assert_int_equal(hypercall_page_write(v, 0xfffffffffffff000ULL), -XEN_EINVAL);
+	assert_int_equal(hypercall_page_write(d, 0x30001), -XEN_EINVAL);
+	assert_int_equal(hypercall_page_write(d, 0x30800), -XEN_EINVAL);
+	assert_int_equal(hypercall_page_write(d, GUEST_BAD), -XEN_EINVAL);
+	assert_int_equal(hypercall_page_write(d, 0xfffffffffffff000ULL), -XEN_EINVAL);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -272,7 +272,7 @@ static void test_queries(void **state)
 	}
 	/* Not for this kind of guest, or not there at all. */
 	for (unsigned int cmd = 0; cmd < 64; cmd++) {
-		if (cmd == 2 || cmd == 5 || (cmd >= 10 && cmd <= 13) || cmd > 28)
+		if (cmd == 2 || cmd == 5 || (cmd >= 10 && cmd <= 12) || cmd > 28)
 			assert_int_equal(call_raw(cmd, ARG), -XEN_ENOSYS);
 	}
 	end_domain(other);
@@ -303,6 +303,143 @@ static void test_memory_map(void **state)
 	assert_int_equal(out[1].type, 0xeeeeeeee);
 	map.buffer.p = (void *)(uintptr_t)((RAM << PAGE_SHIFT) - 8);
 	assert_int_equal(call(XENMEM_memory_map, &map, sizeof(map)), -XEN_EFAULT);
+}
+
+static void test_set_memory_map(void **state)
+{
+	const struct e820entry_abi map[] = { { 0, 0xa0000, 1 }, { 0x100000, 0x700000, 1 } };
+	struct xen_foreign_memory_map f = { .domid = 2, .map.nr_entries = 2 };
+	struct domain *other = make_domain(2, 10, 0);
+
+	(void)state;
+	f.map.buffer.p = (void *)(uintptr_t)LIST;
+	poke(LIST, map, sizeof(map));
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_EPERM);
+	dom->privileged = true;
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), 0);
+	assert_int_equal(other->nr_e820, 2);
+	assert_memory_equal(other->e820, map, sizeof(map));
+	f.map.nr_entries = 1025;
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_EINVAL);
+	f.map.nr_entries = 3;
+	f.map.buffer.p = (void *)(uintptr_t)((RAM << PAGE_SHIFT) - 40);
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_EFAULT);
+	assert_int_equal(other->nr_e820, 2);
+	f.domid = 3;
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_ESRCH);
+	end_domain(other);
+}
+
+/* --- Claims and targets ------------------------------------------------- */
+
+static int64_t claim(domid_t id, uint64_t nr)
+{
+	struct xen_memory_reservation r = { .nr_extents = nr, .domid = id };
+
+	return call(XENMEM_claim_pages, &r, sizeof(r));
+}
+
+static int64_t populate(domid_t id, uint64_t gfn, uint64_t nr)
+{
+	struct xen_memory_reservation r = reservation(nr, 0, id);
+
+	put_list(LIST, gfn, nr, 1);
+	return call(XENMEM_populate_physmap, &r, sizeof(r));
+}
+
+static void test_claim(void **state)
+{
+	struct domain *other = make_domain(2, 8192, 0), *third = make_domain(3, 8192, 0);
+	struct xen_memory_reservation r = { .nr_extents = 5, .domid = 2, .extent_order = 1 };
+	uint64_t free, all;
+
+	(void)state;
+	assert_int_equal(claim(2, 5), -XEN_EPERM);
+	dom->privileged = true;
+	assert_int_equal(call(XENMEM_claim_pages, &r, sizeof(r)), -XEN_EINVAL);
+	assert_int_equal(claim(7, 5), -XEN_EINVAL);
+	assert_int_equal(claim(2, 0), 0);
+	assert_int_equal(populate(2, 0, 3), 3);
+	/* Not more than the machine has, or the domain may have; not less than it has. */
+	free = page_free_count();
+	assert_int_equal(claim(2, 8193), -XEN_EINVAL);
+	assert_int_equal(claim(2, free + 3 + 1), -XEN_ENOMEM);
+	assert_int_equal(claim(2, 3), -XEN_EINVAL);
+	assert_int_equal(claim(2, free + 3 - 10), 0);
+	assert_int_equal(claim(2, 100), -XEN_EINVAL);
+	assert_int_equal(page_claimed_count(), free - 10);
+	assert_int_equal(page_free_count(), free);
+	/* 10 for the others, of which some are for page tables. */
+	assert_in_range(populate(3, 0, 20), 6, 10);
+	assert_null(hv_alloc_pages(0));
+	assert_int_equal(claim(3, 500), -XEN_ENOMEM);
+	/* What it was promised it gets, and the claim ends by itself. */
+	assert_int_equal(populate(2, 100, 1), 1);
+	assert_int_equal(other->claim, free - 11);
+	assert_int_equal(page_claimed_count(), free - 11);
+	assert_int_equal(claim(2, 0), 0);
+	assert_int_equal(page_claimed_count(), 0);
+	assert_int_equal(claim(2, 6), 0);
+	assert_int_equal(other->claim, 2);
+	assert_int_equal(populate(2, 200, 5), 5);
+	assert_int_equal(other->claim, 0);
+	/* One that dies gives its claim back; dying, it gets none. */
+	all = page_free_count();
+	assert_int_equal(claim(2, 100), 0);
+	domain_get(other);
+	domain_destroy(other);
+	while (domain_reap_step())
+		;
+	assert_int_equal(page_claimed_count(), 0);
+	assert_int_equal(claim(2, 100), -XEN_EINVAL);
+	assert_true(page_free_count() > all);
+	domain_put(other);
+	while (domain_reap_step())
+		;
+	end_domain(third);
+}
+
+/* Pages that cannot be had in one piece do not use up the claim. */
+static void test_claim_pieces(void **state)
+{
+	struct domain *other = make_domain(2, 6000, 0);
+	mfn_t mfn;
+
+	(void)state;
+	dom->privileged = true;
+	assert_int_equal(page_alloc_domain_at(other, 0, MFN(6000)), 0);
+	assert_int_equal(claim(2, 5001), 0);
+	assert_int_equal(page_alloc_domain(other, 13, &mfn), -XEN_E2BIG);
+	assert_int_equal(page_alloc_domain(other, 12, &mfn), -XEN_ENOMEM);
+	assert_int_equal(other->claim, 5000);
+	page_fail_after = 1;
+	assert_int_equal(populate(2, 0, 1), 0);
+	assert_int_equal(other->claim, 5000);
+	page_put(mfn_to_page(MFN(6000)));
+	end_domain(other);
+}
+
+static void test_targets(void **state)
+{
+	struct xen_pod_target t = { .target_pages = 6000, .domid = DOMID_SELF };
+	struct xen_vnuma_topology_info n = { .domid = DOMID_SELF };
+
+	(void)state;
+	assert_int_equal(call(XENMEM_set_pod_target, &t, sizeof(t)), -XEN_EPERM);
+	assert_int_equal(call(XENMEM_get_vnumainfo, &n, sizeof(n)), -XEN_EOPNOTSUPP);
+	dom->privileged = true;
+	assert_int_equal(call(XENMEM_set_pod_target, &t, sizeof(t)), 0);
+	peek(ARG, &t, sizeof(t));
+	assert_int_equal(t.tot_pages, RAM);
+	assert_int_equal(t.pod_cache_pages + t.pod_entries, 0);
+	t.target_pages = 6001;
+	assert_int_equal(call(XENMEM_set_pod_target, &t, sizeof(t)), -XEN_EINVAL);
+	assert_int_equal(call(XENMEM_get_pod_target, &t, sizeof(t)), 0);
+	t.domid = n.domid = 9;
+	assert_int_equal(call(XENMEM_get_pod_target, &t, sizeof(t)), -XEN_ESRCH);
+	assert_int_equal(call(XENMEM_get_vnumainfo, &n, sizeof(n)), -XEN_ESRCH);
+	assert_int_equal(call_raw(XENMEM_get_sharing_freed_pages, 0), 0);
+	assert_int_equal(call_raw(XENMEM_get_sharing_shared_pages, 0), 0);
 }
 
 /* --- add_to_physmap ----------------------------------------------------- */
@@ -565,6 +702,9 @@ static void test_foreign(void **state)
 	b.u.foreign_domid = DOMID_SELF;
 	assert_int_equal(call(XENMEM_add_to_physmap_batch, &b, sizeof(b)), 0);
 	assert_int_equal(err_at(0), -XEN_ESRCH);
+	b.u.foreign_domid = DOMID_XEN;
+	assert_int_equal(call(XENMEM_add_to_physmap_batch, &b, sizeof(b)), 0);
+	assert_int_equal(err_at(0), -XEN_EINVAL);
 	b.u.foreign_domid = 2;
 	put_list(LIST2, UINT64_MAX, 1, 1);
 	assert_int_equal(call(XENMEM_add_to_physmap_batch, &b, sizeof(b)), 0);
@@ -617,8 +757,117 @@ static void test_acquire_resource(void **state)
 	r.domid = 7;
 	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_ESRCH);
 	r.domid = 2;
+	r.type = 2;
 	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EOPNOTSUPP);
+	r.type = XENMEM_resource_ioreq_server;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_ENOENT);
+	r.type = XENMEM_resource_grant_table;
+	r.id = 2;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	r.id = 0;
+	r.frame = 1ULL << 32;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	r.frame = UINT64_MAX;
+	r.nr_frames = 2;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	r.frame = 0;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	/* How many there may be. */
+	for (r.id = 0; r.id < 2; r.id++) {
+		r.nr_frames = 0;
+		assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), 0);
+		peek(ARG, &r, sizeof(r));
+		assert_int_equal(r.nr_frames, r.id ? 1 : 4);
+	}
 	end_domain(other);
+}
+
+/* The control domain writes into another's grant table, and holds it when that dies. */
+static void test_acquire_frames(void **state)
+{
+	struct domain *other = make_domain(2, 10, 0);
+	struct xen_mem_acquire_resource r = { .domid = 2, .type = XENMEM_resource_grant_table,
+					      .nr_frames = 3 };
+	struct xen_remove_from_physmap rm = { .domid = DOMID_SELF };
+	const struct grant_entry_v1 entry = { GTF_permit_access, 1, 77 };
+	uint64_t before;
+	mfn_t mfn;
+
+	(void)state;
+	dom->privileged = true;
+	set_xen_guest_handle(r.frame_list, (xen_pfn_t *)(uintptr_t)LIST);
+	put_list(LIST, FAR, 3, 1);
+	put_list(LIST + 16, 5, 1, 1);		/* one takes the place of RAM */
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), 0);
+	assert_int_equal(gnttab_get_frame(other, 0, &mfn), 0);
+	assert_int_equal(get(FAR).mfn.v, mfn.v);
+	assert_int_equal(get(FAR).type, P2M_FOREIGN);
+	assert_int_equal(get(5).type, P2M_FOREIGN);
+	assert_int_equal(atomic_load(&dom->tot_pages), RAM - 1);
+	assert_int_equal(atomic_load(&other->refs), 4);
+	poke(FAR << PAGE_SHIFT, &entry, sizeof(entry));
+	assert_memory_equal(mfn_to_virt(mfn), &entry, sizeof(entry));
+	/* Its own note of where the guest has the page is not touched. */
+	assert_int_equal(frame_table[mfn.v].shared_gfn, 0);
+	/* Beyond the table; a list that cannot be read; no memory. The others stay. */
+	r.frame = 2;
+	put_list(LIST, FAR + 8, 3, 1);
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	assert_int_equal(atomic_load(&other->refs), 6);
+	r.frame = 0x80000000;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	r.frame = 0;
+	put_list(LIST, UINT64_MAX, 1, 1);
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	put_list(LIST, FAR << 8, 3, 1);
+	page_fail_after = 1;
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_ENOMEM);
+	set_xen_guest_handle(r.frame_list, (xen_pfn_t *)(uintptr_t)(RAM << PAGE_SHIFT));
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EFAULT);
+	/* No status frames in version 1. */
+	r.id = XENMEM_resource_grant_table_id_status;
+	set_xen_guest_handle(r.frame_list, (xen_pfn_t *)(uintptr_t)LIST);
+	assert_int_equal(call(XENMEM_acquire_resource, &r, sizeof(r)), -XEN_EINVAL);
+	assert_int_equal(atomic_load(&other->refs), 6);
+	/* It stays, dead, until the last of them is unmapped. */
+	domain_destroy(other);
+	while (domain_reap_step())
+		;
+	assert_ptr_equal(domain_by_slot(2), other);
+	assert_int_equal(atomic_load(&other->life), DOMAIN_DEAD);
+	for (unsigned int i = 0; i < 5; i++) {
+		static const uint64_t at[] = { FAR, FAR + 1, 5, FAR + 8, FAR + 9 };
+
+		before = page_free_count();
+		rm.gpfn = at[i];
+		assert_int_equal(call(XENMEM_remove_from_physmap, &rm, sizeof(rm)), 0);
+		while (domain_reap_step())
+			;
+	}
+	assert_true(page_free_count() > before);
+	assert_null(domain_get_by_id(2));
+	dom->max_pages = RAM + 10;
+	assert_int_equal(populate(DOMID_SELF, 5, 1), 1);
+}
+
+/* As above, but the one that mapped them goes first, or with them. */
+static void test_acquire_teardown(void **state)
+{
+	struct domain *other = make_domain(2, 10, 0), *third = make_domain(3, 1000, 0);
+
+	(void)state;
+	assert_int_equal(p2m_populate(third, GFN(0), 9), 0);
+	domain_get(other);
+	write_lock(&third->p2m.lock);
+	frame_table[virt_to_mfn(other->shared).v].shared_slot = (uint16_t)(other->slot + 1);
+	assert_int_equal(p2m_set(third, GFN(FAR), 0, virt_to_mfn(other->shared), P2M_FOREIGN), 0);
+	write_unlock(&third->p2m.lock);
+	domain_destroy(other);
+	while (domain_reap_step())
+		;
+	assert_ptr_equal(domain_by_slot(2), other);
+	end_domain(third);
+	assert_null(domain_by_slot(2));
 }
 
 int main(void)
@@ -630,6 +879,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_privileged, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_queries, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_map, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_set_memory_map, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_claim, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_claim_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_targets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shared_info, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_grant_frames, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gmfn, setup, teardown),
@@ -640,6 +893,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_foreign, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_acquire_resource, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_acquire_frames, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_acquire_teardown, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,9 +39,9 @@ void pvclock_update(struct vcpu *v)
 	clock_updates++;
 }
 
-int hypercall_page_write(struct vcpu *v, gpa_t gpa)
+int hypercall_page_write(struct domain *d, gpa_t gpa)
 {
-	(void)v;
+	(void)d;
 	page_written = gpa;
 	return page_answer;
 }

@@ -139,6 +139,9 @@ ABI(struct xen_add_to_physmap_batch, 32, space, 2, size, 4, u, 6, idxs, 8, gpfns
 ABI(struct xen_memory_map, 16, buffer, 8);
 ABI(struct xen_memory_reservation, 32, nr_extents, 8, extent_order, 16, mem_flags, 20, domid, 24);
 ABI(struct xen_remove_from_physmap, 16, gpfn, 8);
+ABI(struct xen_foreign_memory_map, 24, map, 8);
+ABI(struct xen_pod_target, 40, tot_pages, 8, pod_cache_pages, 16, pod_entries, 24, domid, 32);
+ABI_SIZES(struct xen_vnuma_topology_info, 40);
 ABI(struct xen_mem_acquire_resource, 32, type, 2, id, 4, nr_frames, 8, frame, 16, frame_list, 24);
 
 /* --- Grant tables --- */

@@ -41,8 +41,8 @@ void console_show_log(void);
 /* Whole lines of the log, to the serial line. Any context: waits for no lock. */
 void console_write_log(const char *text, size_t len);
 
-/* One key for the menu, from console_poll(). */
-void key_press(char key);
+/* One key for the menu. @logged: what it prints is in the log, too. No lock held. */
+void key_press(char key, bool logged);
 
 /* Key menu: registers a one-key command with a line of help. */
 void key_register(char key, const char *help, void (*handler)(void));

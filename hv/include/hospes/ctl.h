@@ -16,6 +16,7 @@ struct vcpu;
 #define CTL_ANY		0x2u	/* domctl: the handler finds the domain, and gets NULL */
 #define CTL_OTHER	0x4u	/* domctl: not on the caller's own domain: -EINVAL */
 #define CTL_ERR		0x8u	/* written back with an error, too */
+#define CTL_END		0x10u	/* domctl: once begun it is done, too, when the domain is gone */
 
 /*
  * A handler runs on @v, the current vCPU, of a privileged domain. @op is the
@@ -30,6 +31,12 @@ typedef int64_t platform_fn(struct vcpu *v, struct xen_platform_op *op);
 
 /* What getdomaininfo says of @d. No lock held. */
 void domctl_fill_info(struct domain *d, struct xen_domctl_getdomaininfo *info);
+
+/*
+ * Bitmaps of the ABI as masks: bits that one side does not have are 0. -XEN_EFAULT.
+ */
+int ctl_get_mask(struct vcpu *v, const struct xenctl_bitmap *map, uint64_t *mask) __must_check;
+int ctl_put_mask(struct vcpu *v, const struct xenctl_bitmap *map, uint64_t mask) __must_check;
 
 /* Prototypes of all handlers, from the table. */
 #define DOMCTL(cmd, name, flags) domctl_fn domctl_##name;

@@ -83,6 +83,7 @@ struct vcpu {
 	} msr;
 
 	uint64_t long_since;		/* ns: when the long hypercall began; own */
+	uint64_t soft_affinity;		/* stored for the toolstack; atomic */
 	uint64_t pinned_from;		/* affinity to go back to, 0 = no override; own */
 	uint64_t exits[EXIT_KIND_COUNT];	/* always on; own */
 };
@@ -102,6 +103,9 @@ struct domain {
 	uint64_t pause_count;		/* by who controls it; 1 since creation */
 	bool has_run;			/* was ever unpaused */
 	bool shut_down;
+	bool xs_domain;			/* created to be a xenstore domain */
+	uint32_t suspend_port;		/* its own that it sends to when it suspends; 0 = none */
+	int64_t wallclock_offset;	/* seconds that its wall clock is ahead */
 	uint8_t shutdown_code;		/* valid when shut_down, */
 	bool shutdown_code_set;		/* or the guest said beforehand which it will be */
 	bool restart;			/* static guest: start it again once it is gone */
@@ -112,9 +116,10 @@ struct domain {
 	struct p2m p2m;
 	struct iommu_map *iommu;	/* what devices see of it, NULL: it has none; p2m lock */
 	atomic_ulong tot_pages;		/* frames owned */
-	uint64_t max_pages;
+	uint64_t max_pages;		/* atomic */
+	uint64_t claim;			/* frames kept free for it; heap lock */
 	struct e820entry_abi { uint64_t addr, size; uint32_t type; } __packed e820[E820_MAX];
-	unsigned int nr_e820;
+	unsigned int nr_e820;		/* domain lock, once it may run */
 
 	struct shared_info *shared;	/* owned hypervisor page */
 	void *dummy_info;		/* page for vCPUs without a legacy slot */
@@ -182,11 +187,13 @@ static inline bool domain_is_dying(const struct domain *d)
 struct domain_create {
 	domid_t id;			/* DOMID_INVALID = pick */
 	const char *name;
+	const uint8_t *handle;		/* 16 bytes, NULL = zeros */
 	unsigned int nr_vcpus;
 	uint64_t max_pages;
 	uint32_t max_evtchn_port;
 	unsigned int max_grant_frames, max_maptrack_frames, max_grant_version;
 	bool privileged;
+	bool xs_domain;
 	bool devices;			/* gets those of the machine */
 };
 
@@ -201,7 +208,10 @@ int domain_create(const struct domain_create *c, struct domain **out) __must_che
 void domain_pause(struct domain *d);
 bool domain_unpause(struct domain *d);
 
-/* The guest asked for it (or triple-faulted): stop all vCPUs, record @code. */
+/*
+ * The guest asked for it (or triple-faulted): stop all vCPUs, record @code, tell
+ * the control domain. No lock held.
+ */
 void domain_shutdown(struct domain *d, uint8_t code);
 
 /*
@@ -217,9 +227,18 @@ void domain_destroy(struct domain *d);
 bool domain_reap_step(void);
 
 /*
+ * As domain_destroy(), of another domain than the current one, and a piece of the work
+ * is done here. True: its memory is free, but for what others still use. No lock held.
+ */
+bool domain_destroy_step(struct domain *d) __must_check;
+
+/* Undoes domain_shutdown(), of a domain that stayed. */
+void domain_resume(struct domain *d);
+
+/*
  * The state of @d's guest cannot be repaired: prints why, a register dump,
  * and applies its crash policy. The vCPU, if current, does not return to the
- * guest. Any context with no lock above LOCK_DOMAIN held.
+ * guest. No lock held.
  */
 void domain_crash(struct domain *d, const char *fmt, ...) __printf(2, 3);
 

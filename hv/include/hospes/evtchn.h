@@ -64,6 +64,13 @@ void evtchn_domain_free(struct domain *d);
 
 /* Raises a virtual interrupt; unbound ones are dropped. Global ones: on vCPU 0. */
 void evtchn_vcpu_virq(struct vcpu *v, uint32_t virq);
+/* Raises a global one where it is handled: in the control domain. No lock held. */
+void evtchn_global_virq(uint32_t virq);
+/* From now on @d handles it, as long as it lives. -XEN_EINVAL: it is none, or not global. */
+int evtchn_set_virq_handler(struct domain *d, uint32_t virq) __must_check;
+
+/* What the guest's own send through @port does. -XEN_EINVAL: it cannot. */
+int evtchn_send_from(struct domain *d, uint32_t port);
 
 /*
  * A channel of @d whose other end is the hypervisor: @notify runs, on the

@@ -13,6 +13,7 @@
 struct domain;
 struct grant_table;
 
+#define GNTTAB_FRAMES_DEFAULT 64u
 #define GNTTAB_MAPTRACK_DEFAULT 1024u
 
 /* One shared frame exists from the start. -XEN_ENOMEM: still to be destroyed. */
@@ -31,5 +32,8 @@ void gnttab_destroy(struct domain *d);
  * v2 status frames), growing the table as needed. -XEN_EINVAL, -XEN_ENOMEM.
  */
 int gnttab_get_frame(struct domain *d, uint64_t idx, mfn_t *mfn) __must_check;
+
+/* How many frames of entries, or of status, the table may have. */
+unsigned int gnttab_max_frames(const struct domain *d, bool status);
 
 #endif

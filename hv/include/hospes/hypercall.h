@@ -8,6 +8,7 @@
 
 #include "hospes/types.h"
 
+struct domain;
 struct vcpu;
 
 /* Returned by a handler that did a bounded piece and set hc->arg to go on. */
@@ -64,10 +65,10 @@ int64_t hypercall_dispatch(struct vcpu *v, struct hypercall *hc);
 bool hypercall_exit(struct vcpu *v) __must_check;
 
 /*
- * Guest write of MSR 0x40000000: fills the page at @gpa with hypercall stubs.
+ * Guest write of MSR 0x40000000: fills the page at @gpa of @d with hypercall stubs.
  * -XEN_EINVAL (the guest gets #GP) when that is not a page of its own RAM.
  */
-int hypercall_page_write(struct vcpu *v, gpa_t gpa) __must_check;
+int hypercall_page_write(struct domain *d, gpa_t gpa) __must_check;
 
 /*
  * True when a long operation should stop here and continue later: other work

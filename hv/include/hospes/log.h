@@ -29,6 +29,9 @@ void log_printf(enum log_level level, const char *fmt, ...) __printf(2, 3);
 /* Lines above this level go to the ring only. The default is LOG_INFO; set before others run. */
 extern enum log_level log_console_level;
 
+/* Into the ring, as it is: for text that is shown by other means. Any context. */
+void log_append(const char *text, size_t len);
+
 /*
  * Copies up to @len bytes of the ring, from stream position *@pos on, and
  * moves *@pos behind them. A position whose text is already overwritten moves

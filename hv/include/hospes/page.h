@@ -50,6 +50,7 @@ struct page {
 	union {
 		struct { uint8_t slab_first, slab_used; };	/* slab lock */
 		uint16_t p2m_used;	/* nested page table: entries in use; p2m lock */
+		uint16_t shared_slot;	/* the hypervisor's, shown to others: whose, slot + 1 */
 	};
 };
 _Static_assert(sizeof(struct page) == 16, "0.4 % of memory");
@@ -122,8 +123,16 @@ void page_put(struct page *pg);
  */
 bool page_scrub_step(void);
 
-/* Frames free now, and managed in all. */
+/*
+ * Keeps frames free for @d until it has @count in all; 0: no longer. What it gets
+ * counts against it. -XEN_EINVAL: it has so many or may not, has a claim, or is dying;
+ * -XEN_ENOMEM: there are not so many. A domain's claim ends before it does.
+ */
+int page_claim(struct domain *d, uint64_t count);
+
+/* Frames free now, how many of them are claimed, and managed in all. */
 uint64_t page_free_count(void);
+uint64_t page_claimed_count(void);
 uint64_t page_total_count(void);
 
 /* For failure injection in tests: fails the n-th next allocation; 0 = off. */

@@ -15,7 +15,8 @@
 struct vcpu;
 
 struct pcpu {
-	unsigned int cpu_id;		/* set once by the port */
+	unsigned int cpu_id;		/* set once by the port, */
+	uint32_t apic_id, acpi_id;	/* as these: what the firmware calls it */
 
 	/* Written by any CPU to ask for work here; read after each exit. */
 	atomic_uint softirqs;		/* atomic, release on set */

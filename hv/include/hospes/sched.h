@@ -64,6 +64,7 @@ struct sched_pcpu {
 	struct heap queue;
 	unsigned int nr_stealable;	/* queued ones that others may take */
 	uint64_t vtime;		/* vruntime of the last one picked, at most a slice older */
+	uint64_t used;		/* ns that vCPUs ran here */
 	uint64_t rt_util;	/* admitted here, ppm; admission lock */
 	struct vcpu *loaded;	/* whose state this CPU has; stays while idle */
 	bool busy;		/* with something else: who waits here is for others to take */
@@ -107,6 +108,9 @@ int sched_set_affinity(struct vcpu *v, uint64_t mask) __must_check;
 
 /* The runstate of any vCPU up to now. No scheduler lock held. */
 void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *info);
+
+/* How long @p has run no vCPU, up to now. No scheduler lock held. */
+uint64_t sched_idle_ns(struct pcpu *p);
 
 /* A CPU with time for other work: an idle one, else this one. */
 unsigned int sched_idle_cpu(void);

@@ -86,14 +86,16 @@ static bool find_rsdp(struct table *r, phys_map_fn map)
 
 enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_X2APIC = 9 };
 
-static void add_cpu(struct acpi_info *a, uint64_t id, uint64_t flags)
+static void add_cpu(struct acpi_info *a, uint64_t id, uint64_t uid, uint64_t flags)
 {
 	bool seen = id == UINT32_MAX;		/* which would be all of them */
 
 	for (unsigned int i = 0; i < a->nr_cpus; i++)
 		seen |= a->apic_id[i] == id;
-	if (flags & 1 && !seen && a->nr_cpus < MAX_PCPUS)
-		a->apic_id[a->nr_cpus++] = (uint32_t)id;
+	if (!(flags & 1) || seen || a->nr_cpus == MAX_PCPUS)
+		return;
+	a->uid[a->nr_cpus] = (uint32_t)uid;
+	a->apic_id[a->nr_cpus++] = (uint32_t)id;
 }
 
 /* Fields beyond a short entry read as 0: a disabled CPU. */
@@ -102,9 +104,9 @@ static void madt_entry(struct acpi_info *a, const struct table *t)
 	uint64_t type = field(t, 0, 1), irq = field(t, 3, 1);	/* where the entry has one */
 
 	if (type == MADT_LAPIC) {
-		add_cpu(a, field(t, 3, 1), field(t, 4, 4));
+		add_cpu(a, field(t, 3, 1), field(t, 2, 1), field(t, 4, 4));
 	} else if (type == MADT_X2APIC) {
-		add_cpu(a, field(t, 4, 4), field(t, 8, 4));
+		add_cpu(a, field(t, 4, 4), field(t, 12, 4), field(t, 8, 4));
 	} else if (type == MADT_IOAPIC && t->length >= 12 && a->nr_ioapics < MAX_IOAPICS) {
 		a->ioapic[a->nr_ioapics].address = field(t, 4, 4);
 		a->ioapic[a->nr_ioapics++].gsi_base = (uint32_t)field(t, 8, 4);

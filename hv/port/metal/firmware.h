@@ -115,6 +115,7 @@ struct iommu_info {
 struct acpi_info {
 	unsigned int nr_cpus;
 	uint32_t apic_id[MAX_PCPUS];	/* enabled CPUs, no duplicates */
+	uint32_t uid[MAX_PCPUS];	/* what other tables call them */
 	unsigned int nr_ioapics;
 	struct { paddr_t address; uint32_t gsi_base; } ioapic[MAX_IOAPICS];
 	struct { uint32_t gsi; uint16_t flags; } isa_irq[16];

@@ -128,11 +128,16 @@ void ap_main(void)
 	pcpu_main();
 }
 
+static void set_ids(struct cpu *c, unsigned int nr)
+{
+	c->core.apic_id = c->apic_id = acpi.apic_id[nr];
+	c->core.acpi_id = acpi.uid[nr];
+}
+
 static bool start_cpu(uint32_t apic_id, paddr_t page)
 {
 	struct cpu *c = starting;
 
-	c->apic_id = apic_id;
 	atomic_store(&c->online, false);
 	/* Lost while INIT is still at work, ignored once the CPU runs: so it is sent again. */
 	for (unsigned int i = 0; i < START_TRIES && !atomic_load(&c->online); i++) {
@@ -168,8 +173,10 @@ void smp_start(paddr_t page)
 		if (acpi.apic_id[i] != boot_cpu.apic_id)
 			lapic_send(acpi.apic_id[i], ICR_INIT);
 	}
-	for (unsigned int i = 0; i < acpi.nr_cpus && nr_cpus < wanted; i++) {
+	for (unsigned int i = 0; i < acpi.nr_cpus; i++) {
 		if (acpi.apic_id[i] == boot_cpu.apic_id)
+			set_ids(&boot_cpu, i);
+		if (acpi.apic_id[i] == boot_cpu.apic_id || nr_cpus >= wanted)
 			continue;
 		/* What is ready for one CPU serves the next when that one does not start. */
 		if (!starting) {
@@ -178,6 +185,7 @@ void smp_start(paddr_t page)
 				panic("no memory for CPU %u", nr_cpus);
 			ap_stack = (uint64_t)cpu_map_stacks(starting, nr_cpus);
 		}
+		set_ids(starting, i);
 		if (!start_cpu(acpi.apic_id[i], page))
 			log_warn("the CPU with APIC ID %u does not start", acpi.apic_id[i]);
 	}
