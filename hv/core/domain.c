@@ -163,10 +163,10 @@ static int parts_init(struct domain *d, const struct domain_create *c)
 	uint64_t tables = 256 + c->max_pages / 128;
 	int rc = memory_init(d, c);
 
-	if (!rc && c->devices)
-		rc = devices_init(d);
 	if (!rc)
 		rc = p2m_init(d, (uint32_t)MIN(tables, UINT32_MAX));
+	if (!rc && c->devices)
+		rc = devices_init(d);
 	if (!rc)
 		rc = gnttab_init(d, c->max_grant_frames, c->max_maptrack_frames,
 				 c->max_grant_version);
@@ -419,6 +419,7 @@ static bool pages_gone(struct domain *d)
 static bool stop_devices(struct domain *d)
 {
 	iommu_domain_destroy(d);
+	devices_stop(d);
 	return true;
 }
 

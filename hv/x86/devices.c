@@ -9,6 +9,8 @@
 #include "hospes/devices.h"
 
 #include "hospes/domain.h"
+#include "hospes/vioapic.h"
+#include "hospes/vpci.h"
 
 #define NR_PORTS 0x10000u
 #define PORT_DEBUG 0xe9
@@ -25,14 +27,24 @@ int devices_init(struct domain *d)
 		return -XEN_ENOMEM;
 	memset(dev->io_bitmap, 0xff, PAGE_SIZE << DEVICES_IO_ORDER);
 	for (unsigned int port = 0; port < NR_PORTS; port++) {
-		if (port_io_owner((uint16_t)port) == IO_DEVICE && port != PORT_DEBUG)
+		if (port_io_owner((uint16_t)port) == IO_DEVICE && port != PORT_DEBUG &&
+		    !vpci_traps_port(port))
 			dev->io_bitmap[port / 8] &= (uint8_t)~(1u << port % 8);
 	}
-	return 0;
+	return vioapic_init(d) || vpci_init(d) ? -XEN_ENOMEM : 0;
+}
+
+void devices_stop(struct domain *d)
+{
+	if (!d->devices)
+		return;
+	vpci_destroy(d);
+	vioapic_destroy(d);
 }
 
 void devices_free(struct domain *d)
 {
+	devices_stop(d);
 	if (d->devices && d->devices->io_bitmap)
 		hv_free_pages(d->devices->io_bitmap, DEVICES_IO_ORDER);
 	hv_free(d->devices);
@@ -56,6 +68,10 @@ static enum io_owner owner_of(uint16_t port, unsigned int size)
 
 uint32_t devices_in(struct domain *d, uint16_t port, unsigned int size)
 {
+	uint32_t val;
+
+	if (vpci_port_in(d, port, size, &val))
+		return val;
 	return owner_of(port, size) == IO_KEPT ? ~0u : port_io_read(port, size);
 }
 
@@ -63,6 +79,8 @@ void devices_out(struct domain *d, uint16_t port, unsigned int size, uint32_t va
 {
 	enum io_owner owner = owner_of(port, size);
 
+	if (vpci_port_out(d, port, size, value))
+		return;
 	if (owner == IO_SLEEP)
 		port_sleep_write(port, size, value);
 	else if (owner == IO_DEVICE)
@@ -71,21 +89,26 @@ void devices_out(struct domain *d, uint16_t port, unsigned int size, uint32_t va
 
 bool devices_access(struct domain *d, gpa_t gpa, uint8_t *buf, unsigned int len, bool write)
 {
-	return false;
+	bool ioapic = vioapic_claims(d, gpa);
+	uint64_t val = 0;
+
+	if (!ioapic && !vpci_claims(d, gpa))
+		return false;
+	if (write) {
+		memcpy(&val, buf, len);
+		if (ioapic)
+			vioapic_write(d, gpa, len, (uint32_t)val);
+		else
+			vpci_write(d, gpa, len, val);
+	} else {
+		val = ioapic ? vioapic_read(d, gpa, len) : vpci_read(d, gpa, len);
+		memcpy(buf, &val, len);
+	}
+	return true;
 }
 
 bool devices_map(struct domain *d, gpa_t gpa)
 {
-	gfn_t gfn = gpa_to_gfn(gpa);
-	struct p2m_entry e;
-	bool mapped;
-
-	if (gfn.v >= P2M_MAX_GFN || !port_device_page(gpa & PAGE_MASK))
-		return false;
-	write_lock(&d->p2m.lock);
-	e = p2m_get(&d->p2m, gfn);
-	mapped = e.type == P2M_MMIO ||
-		 (e.type == P2M_HOLE && !p2m_set(d, gfn, PAGE_ORDER_4K, MFN(gfn.v), P2M_MMIO));
-	write_unlock(&d->p2m.lock);
-	return mapped;
+	return gpa_to_gfn(gpa).v < P2M_MAX_GFN && port_device_page(gpa & PAGE_MASK) &&
+	       vpci_map(d, gpa_to_gfn(gpa));
 }

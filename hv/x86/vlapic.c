@@ -12,6 +12,7 @@
 #include "hospes/vlapic.h"
 
 #include "hospes/domain.h"
+#include "hospes/vioapic.h"
 
 #define MSR_APIC_BASE 0x1bu
 #define MSR_TSC_DEADLINE 0x6e0u
@@ -30,9 +31,7 @@ enum { TIMER_PERIODIC = 1, TIMER_DEADLINE };
 enum { ICR_FIXED, ICR_LOWEST, ICR_NMI = 4, ICR_INIT, ICR_STARTUP };
 enum { TO_DEST, TO_SELF, TO_ALL, TO_OTHERS };
 
-#define ICR_LOGICAL 0x800u
 #define ICR_ASSERT 0x4000u
-#define ICR_LEVEL 0x8000u
 
 /* A faster periodic timer would only keep the physical CPU busy. */
 #define PERIOD_MIN_NS 100000u
@@ -152,12 +151,20 @@ void vlapic_accept(struct vcpu *v, uint8_t vector)
 	v->lapic.isr[vector >> 6] |= bit;
 }
 
-static void end_of_interrupt(struct vlapic *l)
+static void end_of_interrupt(struct vcpu *v)
 {
+	struct vlapic *l = &v->lapic;
 	int vector = highest(l->isr);
+	uint64_t bit;
 
-	if (vector >= 0)
-		l->isr[vector >> 6] &= ~(1ULL << (vector & 63));
+	if (vector < 0)
+		return;
+	bit = 1ULL << (vector & 63);
+	l->isr[vector >> 6] &= ~bit;
+	if (unlikely(read_once(l->tmr[vector >> 6]) & bit)) {
+		__atomic_fetch_and(&l->tmr[vector >> 6], ~bit, __ATOMIC_RELAXED);
+		vioapic_eoi(v->domain, (uint8_t)vector);
+	}
 }
 
 void vlapic_set_cr8(struct vcpu *v, uint64_t cr8)
@@ -190,10 +197,16 @@ static bool match_logical(const struct vlapic *l, uint32_t dest)
 	return mda == 0xff || (mda >> 4 == ldr >> 4 && (mda & ldr & 0xf) != 0);
 }
 
-/* SMI and ExtINT: there is nobody to send them to. */
-static void deliver(struct vcpu *target, unsigned int mode, uint8_t vector)
+/* @msg as in the ICR's low half. SMI and ExtINT: there is nobody to send them to. */
+static void deliver(struct vcpu *target, uint32_t msg)
 {
+	unsigned int mode = APIC_MSG_MODE(msg);
+	uint8_t vector = (uint8_t)msg;
+
 	if (mode <= ICR_LOWEST) {
+		if (unlikely(msg & APIC_MSG_LEVEL))
+			__atomic_fetch_or(&target->lapic.tmr[vector >> 6], 1ULL << (vector & 63),
+					  __ATOMIC_RELAXED);
 		vlapic_request(target, vector);
 	} else if (mode == ICR_NMI) {
 		atomic_store(&target->nmi_pending, true);
@@ -205,53 +218,81 @@ static void deliver(struct vcpu *target, unsigned int mode, uint8_t vector)
 	}
 }
 
-/* To several, or to the one of them with the lowest priority. */
-static void send_many(struct vcpu *v, uint32_t icr, uint32_t dest)
+/*
+ * To several but @self, or to the one of them with the lowest priority. Among
+ * [first, end) are all that a logical destination can mean.
+ */
+static void send_many(const struct domain *d, const struct vcpu *self, uint32_t msg, uint32_t dest,
+		      unsigned int first, unsigned int end)
 {
-	const struct domain *d = v->domain;
-	unsigned int mode = (icr >> 8) & 7, shorthand = (icr >> 18) & 3;
-	bool logical = shorthand == TO_DEST && (icr & ICR_LOGICAL);
-	unsigned int first = 0, end = d->nr_vcpus;
 	struct vcpu *best = NULL;
 
-	if (logical && is_x2apic(&v->lapic) && dest != UINT32_MAX) {
-		/* Ids are even, so a cluster of 16 ids holds 8 vCPUs. */
-		first = (dest >> 16) * 8;
-		end = MIN(end, first + 8);
-	}
-	for (unsigned int i = first; i < end; i++) {
+	for (unsigned int i = first; i < MIN(end, d->nr_vcpus); i++) {
 		struct vcpu *target = d->vcpus[i];
 
-		if (!vlapic_present(&target->lapic) || (shorthand == TO_OTHERS && target == v) ||
-		    (logical && !match_logical(&target->lapic, dest)))
+		if (!vlapic_present(&target->lapic) || target == self ||
+		    (msg & APIC_MSG_LOGICAL && !match_logical(&target->lapic, dest)))
 			continue;
-		if (mode != ICR_LOWEST)
-			deliver(target, mode, (uint8_t)icr);
+		if (APIC_MSG_MODE(msg) != ICR_LOWEST)
+			deliver(target, msg);
 		else if (!best || read_once(target->lapic.reg[APIC_TPR]) <
 				  read_once(best->lapic.reg[APIC_TPR]))
 			best = target;
 	}
 	if (best)
-		deliver(best, mode, (uint8_t)icr);
+		deliver(best, msg);
+}
+
+static void send_one(const struct domain *d, uint32_t msg, uint32_t dest)
+{
+	struct vcpu *target = dest & 1 ? NULL : domain_vcpu(d, dest >> 1);
+
+	if (target && vlapic_present(&target->lapic))
+		deliver(target, msg);
 }
 
 static void send_ipi(struct vcpu *v, uint32_t icr, uint32_t dest)
 {
-	unsigned int mode = (icr >> 8) & 7, shorthand = (icr >> 18) & 3;
+	unsigned int mode = APIC_MSG_MODE(icr), shorthand = (icr >> 18) & 3, first = 0;
 	uint32_t broadcast = is_x2apic(&v->lapic) ? UINT32_MAX : 0xff;
-	struct vcpu *target;
+	/* Only devices have levels; a shorthand leaves no other destination. */
+	uint32_t msg = icr & ~(APIC_MSG_LEVEL | (shorthand ? APIC_MSG_LOGICAL : 0));
+	unsigned int end = MAX_VCPUS;
 
+	if (msg & APIC_MSG_LOGICAL && is_x2apic(&v->lapic) && dest != UINT32_MAX) {
+		/* Ids are even, so a cluster of 16 ids holds 8 vCPUs. */
+		first = (dest >> 16) * 8;
+		end = first + 8;
+	}
 	if (mode <= ICR_LOWEST && (icr & 0xff) < 16)
 		error(v, ESR_SEND_VECTOR);
-	else if (mode == ICR_INIT && (icr & (ICR_LEVEL | ICR_ASSERT)) == ICR_LEVEL)
+	else if (mode == ICR_INIT && (icr & (APIC_MSG_LEVEL | ICR_ASSERT)) == APIC_MSG_LEVEL)
 		return;		/* de-assert: only old CPUs took note of it */
 	else if (shorthand == TO_SELF)
-		deliver(v, mode, (uint8_t)icr);
-	else if (shorthand != TO_DEST || (icr & ICR_LOGICAL) || dest == broadcast)
-		send_many(v, icr, dest);
-	else if (!(dest & 1) && (target = domain_vcpu(v->domain, dest >> 1)) &&
-		 vlapic_present(&target->lapic))
-		deliver(target, mode, (uint8_t)icr);
+		deliver(v, msg);
+	else if (shorthand || msg & APIC_MSG_LOGICAL || dest == broadcast)
+		send_many(v->domain, shorthand == TO_OTHERS ? v : NULL, msg, dest, first, end);
+	else
+		send_one(v->domain, msg, dest);
+}
+
+void vlapic_message(const struct domain *d, uint64_t msg)
+{
+	uint32_t dest = (uint32_t)(msg >> 56);
+
+	if (APIC_MSG_MODE(msg) > ICR_LOWEST)
+		return;
+	if (likely(!(msg & APIC_MSG_LOGICAL) && dest != 0xff))
+		send_one(d, (uint32_t)msg, dest);
+	else	/* all ones mean all, in either mode */
+		send_many(d, NULL, (uint32_t)msg, dest == 0xff ? UINT32_MAX : dest, 0, MAX_VCPUS);
+}
+
+unsigned int vlapic_message_cpu(const struct domain *d, uint64_t msg)
+{
+	const struct vcpu *v = domain_vcpu(d, msg >> 57);
+
+	return v ? read_once(v->sched.cpu) : port_this_pcpu()->cpu_id;
 }
 
 /* --- Timer -------------------------------------------------------------- */
@@ -362,6 +403,8 @@ static uint32_t reg_read(struct vcpu *v, unsigned int reg)
 
 	if ((reg & ~7u) == APIC_ISR)
 		return ((uint32_t *)l->isr)[reg & 7];
+	if ((reg & ~7u) == APIC_TMR)
+		return read_once(((uint32_t *)l->tmr)[reg & 7]);
 	if ((reg & ~7u) == APIC_IRR)
 		return read_once(((uint32_t *)l->irr)[reg & 7]);
 	if (reg == APIC_PPR)
@@ -398,7 +441,7 @@ static void reg_write(struct vcpu *v, unsigned int reg, uint32_t val)
 	if (reg_info[reg].access & LVT && !is_enabled(l))
 		val |= LVT_MASKED;
 	if (reg == APIC_EOI) {
-		end_of_interrupt(l);
+		end_of_interrupt(v);
 	} else if (reg == APIC_ICR) {
 		l->reg[APIC_ICR] = val;
 		send_ipi(v, val, is_x2apic(l) ? l->reg[APIC_ICR2] : l->reg[APIC_ICR2] >> 24);
@@ -470,8 +513,10 @@ void vlapic_reset(struct vcpu *v)
 	write_once(l->reg[APIC_SVR], 0xffU);
 	set_ids(l);
 	l->esr_latch = 0;
-	for (unsigned int i = 0; i < ARRAY_SIZE(l->irr); i++)
+	for (unsigned int i = 0; i < ARRAY_SIZE(l->irr); i++) {
 		__atomic_store_n(&l->irr[i], 0, __ATOMIC_SEQ_CST);
+		write_once(l->tmr[i], 0);
+	}
 	memset(l->isr, 0, sizeof(l->isr));
 }
 

@@ -7,6 +7,7 @@
 
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
+#include "hospes/vioapic.h"
 #include "port/testport.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -20,6 +21,7 @@ static struct vcpu_info info;
 void vcpu_notify(struct vcpu *v) { (void)v; }
 void vcpu_init_signal(struct vcpu *v) { vlapic_reset(v); }
 void vcpu_sipi(struct vcpu *v, uint8_t vector) { (void)v; (void)vector; }
+void vioapic_eoi(struct domain *d, uint8_t vector) { (void)d; (void)vector; abort(); }
 void pvclock_update(struct vcpu *v) { (void)v; }
 int hypercall_page_write(struct domain *d, gpa_t gpa) { (void)d; return gpa & 1 ? -1 : 0; }
 

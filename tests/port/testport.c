@@ -67,6 +67,7 @@ const struct cpu_ops *cpu;
 #pragma weak page_init
 #pragma weak page_add_range
 #pragma weak console_input_ready
+#pragma weak test_devices_reset
 
 /* What the start of day does in the core, for tests of single modules. */
 static void core_init(uint64_t pages)
@@ -112,6 +113,8 @@ void test_machine_init(uint64_t pages, unsigned int ncpus)
 	lock_check_reset();
 	cpu = &test_cpu_ops;
 	test_insn_reset();
+	if (test_devices_reset)
+		test_devices_reset();
 	if (pages) {
 		machine.arena_size = pages << PAGE_SHIFT;
 		port_directmap = mmap(NULL, machine.arena_size, PROT_READ | PROT_WRITE,

@@ -99,6 +99,57 @@ extern uint8_t test_io[0x10000];
 /* What lies behind the RAM are devices' pages, but this one; frame 0 is one, too. */
 extern uint64_t test_kept_gfn;
 
+/* --- Devices (testdev.c) -------------------------------------------------- */
+
+#define TEST_IOAPICS 4u
+#define TEST_SEGMENTS 4u
+#define TEST_FUNCTIONS 16u
+#define TEST_BAR_SIZE 0x10000u
+
+/* No IO-APICs, no segments, no functions. test_machine_init() does it. */
+void test_devices_reset(void);
+
+/*
+ * Interrupts wait until this serves all that do now, each on its CPU, and ends
+ * them as the port does. Returns how many; call again for what came meanwhile.
+ */
+unsigned int test_serve_interrupts(void);
+
+void test_ioapic_add(const struct port_ioapic *info);
+/* A pin as its IO-APIC has it. @kept: set to make it the hypervisor's. */
+struct test_gsi {
+	bool kept, routed, masked, level, active_low, line, edge, remote_irr;
+	unsigned int cpu;
+	uint8_t vector;
+};
+struct test_gsi *test_gsi(uint32_t gsi);
+void test_gsi_line(uint32_t gsi, bool asserted);
+
+void test_segment_add(const struct pci_segment *s);
+
+/* Zeroed by the test, and alive until the end of it. */
+struct test_function {
+	uint32_t sbdf;
+	bool present;			/* unset: it is gone */
+	unsigned int last_cap, next_cap, msi, msix, entries, table_bar;
+	uint32_t table_offset;
+	unsigned long config_writes;
+	uint64_t bar_size[6];
+	uint8_t config[4096], writable[4096];
+	uint8_t memory[6][TEST_BAR_SIZE];
+};
+void test_function_add(struct test_function *f, uint32_t sbdf, uint8_t header);
+void test_function_bar(struct test_function *f, unsigned int nr, uint64_t at, uint64_t size,
+		       bool wide);
+/* Both return where the capability is. */
+unsigned int test_function_msi(struct test_function *f, bool wide);
+unsigned int test_function_msix(struct test_function *f, unsigned int entries, unsigned int bar,
+				uint32_t offset);
+/* The device raises its MSI, or entry @entry. False: it is off or masked. */
+bool test_function_interrupt(struct test_function *f, unsigned int entry);
+/* The n-th next port_msi_message() fails; 0 = none. */
+void test_msi_fail(unsigned int n);
+
 /* --- Other CPUs --------------------------------------------------------- */
 
 /* Called, when set, where a CPU that holds no lock is about to take one of @level. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hospes/devices.h"
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 #include "hospes/lib.h"
@@ -41,6 +42,13 @@ static inline struct domain *guest_new(domid_t id, unsigned int nr_vcpus, bool p
 	vcpu_pause_clear(d->vcpus[0], PAUSE_DOWN);
 	domain_unpause(d);
 	return d;
+}
+
+/* As @d would have it that is made with devices: but its memory is anywhere. */
+static inline void guest_devices(struct domain *d)
+{
+	if (devices_init(d))
+		abort();
 }
 
 /* Does all the work that the end of domain @id leaves. False: it does not end. */

@@ -7,6 +7,7 @@
 #include "hospes/domain.h"
 #include "hospes/hypercall.h"
 #include "hospes/policy.h"
+#include "hospes/vioapic.h"
 #include "port/testport.h"
 
 static struct domain dom;
@@ -20,6 +21,12 @@ static int page_answer;
 void vcpu_notify(struct vcpu *v)
 {
 	(void)v;
+}
+
+void vioapic_eoi(struct domain *d, uint8_t vector)
+{
+	(void)d;
+	(void)vector;
 }
 
 void vcpu_init_signal(struct vcpu *v)

@@ -8,6 +8,7 @@
 #include "hospes/cpu_insn.h"
 #include "hospes/domain.h"
 #include "hospes/policy.h"
+#include "hospes/vioapic.h"
 #include "port/testport.h"
 
 #define ANY UINT32_MAX
@@ -20,6 +21,12 @@ static struct test_vcpu state_of_cpu;
 void vcpu_notify(struct vcpu *v)
 {
 	(void)v;
+}
+
+void vioapic_eoi(struct domain *d, uint8_t vector)
+{
+	(void)d;
+	(void)vector;
 }
 
 void vcpu_init_signal(struct vcpu *v)

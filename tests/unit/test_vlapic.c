@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include "hospes/domain.h"
+#include "hospes/vioapic.h"
 #include "port/testport.h"
 
 #define NR 20u			/* more than two x2APIC clusters */
@@ -36,6 +37,14 @@ void vcpu_sipi(struct vcpu *v, uint8_t vector)
 	sipi_vector = vector;
 }
 
+static unsigned int eois[256];
+
+void vioapic_eoi(struct domain *d, uint8_t vector)
+{
+	assert_ptr_equal(d, &dom);
+	eois[vector]++;
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -55,6 +64,7 @@ static int setup(void **state)
 	memset(notified, 0, sizeof(notified));
 	memset(inits, 0, sizeof(inits));
 	memset(sipis, 0, sizeof(sipis));
+	memset(eois, 0, sizeof(eois));
 	return 0;
 }
 

@@ -31,6 +31,7 @@
 #include <xen/io/console.h>
 #include <xen/io/xs_wire.h>
 #include <xen/memory.h>
+#include <xen/physdev.h>
 #include <xen/platform.h>
 #include <xen/sched.h>
 #include <xen/vcpu.h>
@@ -118,6 +119,10 @@ ABI_SIZES(xen_extraversion_t, 16, xen_compile_info_t, 144, xen_capabilities_info
 	struct vcpu_register_runstate_memory_area, 8);
 ABI_SIZES(struct vcpu_register_time_memory_area, 8, struct vcpu_set_periodic_timer, 8,
 	struct sched_shutdown, 4, struct sched_watchdog, 8, struct sched_pin_override, 4);
+
+ABI(struct physdev_pci_mmcfg_reserved, 16, segment, 8, start_bus, 10, end_bus, 11, flags, 12);
+ABI(struct physdev_pci_device_add, 12, bus, 2, devfn, 3, flags, 4, physfn, 8);
+ABI(struct physdev_pci_device, 4, bus, 2, devfn, 3);
 
 /* --- Event channels --- */
 

@@ -12,16 +12,23 @@
 #include "hospes/types.h"
 
 struct domain;
+struct vioapic;
+struct vpci;
 
 struct devices {
 	/* Bit set: an access to that port exits. In the shape AMD-V and VT-x walk. */
 	uint8_t *io_bitmap;		/* owned, 2^DEVICES_IO_ORDER pages */
+	struct vioapic *ioapic;		/* owned; vioapic.h */
+	struct vpci *pci;		/* owned; vpci.h */
 };
 
 #define DEVICES_IO_ORDER 2u
 
 /* Before the vCPUs of @d are made. -XEN_ENOMEM; what was done goes with devices_free(). */
 int devices_init(struct domain *d) __must_check;
+/* Its vCPUs run no more: nothing interrupts them from here on. No lock held. */
+void devices_stop(struct domain *d);
+/* Both are fine for a domain without devices. */
 void devices_free(struct domain *d);
 
 /* An access to a port of the bitmap. */

@@ -162,6 +162,60 @@ extern uint64_t port_wallclock_base_ns;
  */
 void port_timer_arm(uint64_t ns);
 
+/* --- Interrupts and registers of devices --------------------------------- */
+
+struct irq;			/* see irq.h */
+
+/*
+ * CPUs that devices can interrupt, one bit each; constant after boot. A port
+ * that remaps interrupts reaches all of them.
+ */
+extern uint64_t port_irq_cpus;
+
+/* One of the machine's IO-APICs; NULL beyond the last. Constant after boot. */
+struct port_ioapic {
+	paddr_t base;
+	uint32_t gsi_base, pins, id, version;	/* both as its registers say, shifted down */
+};
+const struct port_ioapic *port_ioapic(unsigned int nr);
+
+/*
+ * Sends the interrupts of @gsi to @irq, masked at first. -XEN_EBUSY: it is
+ * the hypervisor's own; -XEN_ENODEV: no IO-APIC has it. A level interrupt that is
+ * not masked by the time its handler returns comes again while it is asserted.
+ */
+int port_gsi_route(uint32_t gsi, const struct irq *irq, bool level, bool active_low) __must_check;
+void port_gsi_mask(uint32_t gsi, bool masked);
+
+/* What function @sbdf has to write where, below 4 GiB, to raise @irq. -XEN_ENODEV: it cannot. */
+struct msi_message {
+	uint32_t address, data;
+};
+int port_msi_message(const struct irq *irq, uint32_t sbdf, struct msi_message *m) __must_check;
+
+/* A range of buses whose configuration space can be reached; NULL beyond the last. */
+struct pci_segment {
+	paddr_t ecam;		/* where bus 0 would be in memory; 0: by ports only */
+	uint16_t nr;
+	uint8_t first_bus, last_bus;
+};
+const struct pci_segment *port_pci_segment(unsigned int i);
+
+/*
+ * Configuration space of segment << 16 | bus << 8 | device << 3 | function;
+ * @reg is below 4096, a multiple of @size, which is 1, 2 or 4. What is not
+ * there reads as ones.
+ */
+uint32_t port_pci_read(uint32_t sbdf, unsigned int reg, unsigned int size);
+void port_pci_write(uint32_t sbdf, unsigned int reg, unsigned int size, uint32_t val);
+
+/*
+ * A device's registers: @pa, any address, is a multiple of @size, which is 1, 2, 4
+ * or 8. Where there is no port_device_page() reads give ones and writes do nothing.
+ */
+uint64_t port_mmio_read(paddr_t pa, unsigned int size);
+void port_mmio_write(paddr_t pa, unsigned int size, uint64_t val);
+
 /* --- Console, power, last words ----------------------------------------- */
 
 /* Writes to the hypervisor's serial console. May be called on any CPU. */

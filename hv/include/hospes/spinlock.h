@@ -17,16 +17,19 @@ enum lock_level {
 	LOCK_DOMLIST = 10,	/* the list of domains */
 	LOCK_DOMAIN = 20,	/* struct domain life cycle and settings */
 	LOCK_GRANT = 30,	/* a domain's grant table */
+	LOCK_VPCI = 35,		/* the PCI devices of the control domain */
 	LOCK_P2M = 40,		/* a domain's nested page table (rwlock) */
 	LOCK_EVTCHN = 50,	/* a domain's event channels */
 	LOCK_LINK = 51,		/* which event channels are two ends of one */
 	LOCK_CHANNEL = 52,	/* one end of an event channel */
 	LOCK_FIFO = 55,		/* the FIFO event queues of a vCPU */
+	LOCK_VIOAPIC = 56,	/* the IO-APICs of the control domain */
 	LOCK_VLAPIC = 57,	/* a vCPU's local APIC */
 	LOCK_ADMIT = 58,	/* admission to the real-time class */
 	LOCK_SCHED = 60,	/* scheduler run queue of one CPU */
 	LOCK_TIMER = 65,	/* timer queue of one CPU */
 	LOCK_IOMMU = 68,	/* IOMMU units, who has which device, what waits for a flush */
+	LOCK_CHIPSET = 69,	/* registers reached by writing an index first */
 	LOCK_HEAP = 70,		/* page allocator and small allocations */
 	LOCK_MUX = 80,		/* guest consoles on the serial line */
 };

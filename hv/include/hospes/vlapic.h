@@ -13,6 +13,7 @@
 #include "hospes/abi.h"
 #include "hospes/timer.h"
 
+struct domain;
 struct vcpu;
 
 #define APIC_DEFAULT_BASE 0xfee00000ULL
@@ -36,6 +37,7 @@ struct vlapic {
 	atomic_bool irr_pending;	/* hint: some irr bit may be set */
 	uint64_t irr[4];		/* any CPU sets, by atomics */
 	uint64_t isr[4];		/* own */
+	uint64_t tmr[4];		/* requested by a level; any CPU, by atomics */
 	uint32_t reg[APIC_REGS];	/* APIC_*, as far as they are plain storage */
 	uint32_t esr_latch;		/* errors since ESR was last written */
 
@@ -52,6 +54,20 @@ void vlapic_reset(struct vcpu *v);
 
 /* Requests interrupt @vector at @v and wakes or kicks it. Any context. */
 void vlapic_request(struct vcpu *v, uint8_t vector);
+
+/*
+ * The message of a device for vCPUs of @d, in the format of an IO-APIC's
+ * redirection entry: vector, delivery mode (other than fixed and lowest
+ * priority: nothing happens), kind of destination, trigger mode, and above bit
+ * 56 the destination. The end of a level interrupt goes to vioapic_eoi(). Any
+ * context.
+ */
+#define APIC_MSG_MODE(m) ((unsigned int)(m) >> 8 & 7)	/* 0 fixed, 1 lowest priority */
+#define APIC_MSG_LOGICAL (1u << 11)
+#define APIC_MSG_LEVEL (1u << 15)
+void vlapic_message(const struct domain *d, uint64_t msg);
+/* The physical CPU where a message to one vCPU had best arrive. A guess. */
+unsigned int vlapic_message_cpu(const struct domain *d, uint64_t msg);
 
 /* Highest vector deliverable now, or -1; and: it is being delivered. */
 int vlapic_pending(struct vcpu *v);

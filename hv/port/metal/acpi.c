@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The few ACPI tables the hypervisor reads itself: MADT, FADT, HPET, the
+ * The few ACPI tables the hypervisor reads itself: MADT, MCFG, FADT, HPET, the
  * power-off values in the DSDT, and (acpi_iommu.c) DMAR and IVRS.
  */
 #include "port/metal/firmware.h"
@@ -129,6 +129,23 @@ static void parse_madt(struct acpi_info *a, const struct table *t)
 	}
 }
 
+/* --- MCFG ---------------------------------------------------------------- */
+
+static void parse_mcfg(struct acpi_info *a, const struct table *t)
+{
+	for (uint32_t off = HEADER_SIZE + 8; range_within(off, 16, t->length); off += 16) {
+		struct pci_segment s = {
+			.ecam = field(t, off, 8), .nr = (uint16_t)field(t, off + 8, 2),
+			.first_bus = (uint8_t)field(t, off + 10, 1),
+			.last_bus = (uint8_t)field(t, off + 11, 1),
+		};
+
+		if (s.ecam && !(s.ecam & ((1u << 20) - 1)) && s.ecam < 1ULL << 48 &&
+		    s.first_bus <= s.last_bus && a->nr_segments < MAX_SEGMENTS)
+			a->segment[a->nr_segments++] = s;
+	}
+}
+
 /* --- FADT, DSDT, HPET ---------------------------------------------------- */
 
 /* An I/O port in a generic address structure; 0 when it is something else. */
@@ -212,6 +229,7 @@ static const struct {
 	{ "HPET", parse_hpet },
 	{ "DMAR", parse_dmar },
 	{ "IVRS", parse_ivrs },
+	{ "MCFG", parse_mcfg },
 };
 
 static void parse_root(struct acpi_info *a, const struct table *root, unsigned int entry)

@@ -3,9 +3,11 @@
  * Local APIC, in x2APIC mode where the CPU has it, and IO-APIC.
  *
  * Owns: the register windows, set up once by CPU 0. Each CPU uses its own
- * local APIC; the IO-APICs are touched during boot only.
+ * local APIC. Locks: chipset_lock for the IO-APICs' registers.
  */
+#include "hospes/abi.h"
 #include "hospes/cpu_insn.h"
+#include "hospes/irq.h"
 #include "hospes/log.h"
 #include "port/metal/metal.h"
 
@@ -14,7 +16,10 @@
 #define APIC_BASE_ENABLE 0x800u
 #define MSR_X2APIC 0x800u
 
-#define LVT_MASKED 0x10000u
+#define LVT_MASKED 0x10000u	/* in the IO-APIC's entries, too, which add: */
+#define PIN_LOW 0x2000u
+#define PIN_LEVEL 0x8000u
+#define MSI_ADDRESS 0xfee00000u
 #define LVT_NMI 0x400u
 #define ICR_BUSY 0x1000u
 #define DIVIDE_BY_1 0xbu
@@ -24,9 +29,14 @@
 static volatile uint32_t *lapic;		/* NULL in x2APIC mode */
 
 static struct ioapic {
+	struct port_ioapic info;
 	volatile uint32_t *window;	/* [0] selects a register, [4] is its value */
-	uint32_t gsi_base, entries;
 } ioapics[MAX_IOAPICS];
+
+uint64_t port_irq_cpus = 1;
+static uint32_t own_gsi = UINT32_MAX;		/* the serial line's */
+
+struct spinlock chipset_lock = SPINLOCK(LOCK_CHIPSET);
 
 uint32_t lapic_read(unsigned int reg)
 {
@@ -72,6 +82,12 @@ void lapic_enable(void)
 	lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
 }
 
+static uint32_t ioapic_read(const struct ioapic *io, uint32_t reg)
+{
+	io->window[0] = reg;
+	return io->window[4];
+}
+
 static void ioapic_write(const struct ioapic *io, uint32_t reg, uint32_t v)
 {
 	io->window[0] = reg;
@@ -80,29 +96,56 @@ static void ioapic_write(const struct ioapic *io, uint32_t reg, uint32_t v)
 
 bool lapic_owns(paddr_t pa)
 {
-	bool owned = pa >> PAGE_SHIFT == insn_rdmsr(MSR_APIC_BASE) >> PAGE_SHIFT;
+	bool owned = pa >> 20 == MSI_ADDRESS >> 20;	/* the pages above take messages */
 
 	for (unsigned int i = 0; i < acpi.nr_ioapics; i++)
 		owned |= pa >> PAGE_SHIFT == acpi.ioapic[i].address >> PAGE_SHIFT;
 	return owned;
 }
 
+/* Changes bits of the low half of an entry. */
+static void change_pin(const struct ioapic *io, uint32_t pin, uint32_t clear, uint32_t set)
+{
+	uint32_t low = ioapic_read(io, 0x10 + 2 * pin);
+
+	io->window[4] = (low & ~clear) | set;
+}
+
+/* NULL: no IO-APIC has it. */
+static const struct ioapic *ioapic_of(uint32_t gsi)
+{
+	for (const struct ioapic *io = ioapics; io < &ioapics[MAX_IOAPICS]; io++) {
+		if (gsi - io->info.gsi_base < io->info.pins)
+			return io;
+	}
+	return NULL;
+}
+
+/* Sends @gsi to a CPU; @how: PIN_* and LVT_MASKED. */
+static int route(uint32_t gsi, uint32_t apic_id, uint8_t vector, uint32_t how)
+{
+	const struct ioapic *io = ioapic_of(gsi);
+	uint32_t pin;
+
+	if (!io)
+		return -XEN_ENODEV;
+	pin = gsi - io->info.gsi_base;
+	spin_lock(&chipset_lock);
+	change_pin(io, pin, 0, LVT_MASKED);
+	ioapic_write(io, 0x11 + 2 * pin, apic_id << 24);
+	ioapic_write(io, 0x10 + 2 * pin, vector | how);
+	spin_unlock(&chipset_lock);
+	return 0;
+}
+
 void isa_irq_enable(unsigned int irq, uint8_t vector)
 {
-	uint32_t gsi = acpi.isa_irq[irq].gsi, flags = acpi.isa_irq[irq].flags;
-	uint32_t low = vector | ((flags & 3) == 3 ? 1u << 13 : 0) |
-		       ((flags >> 2 & 3) == 3 ? 1u << 15 : 0);
+	uint32_t flags = acpi.isa_irq[irq].flags;
 
-	for (const struct ioapic *io = ioapics; io < &ioapics[MAX_IOAPICS]; io++) {
-		uint32_t pin = gsi - io->gsi_base;
-
-		if (pin >= io->entries)
-			continue;
-		ioapic_write(io, 0x11 + 2 * pin, boot_cpu.apic_id << 24);
-		ioapic_write(io, 0x10 + 2 * pin, low);
-		return;
-	}
-	log_warn("no IO-APIC takes interrupt %u", gsi);
+	own_gsi = acpi.isa_irq[irq].gsi;
+	if (route(own_gsi, boot_cpu.apic_id, vector, ((flags & 3) == 3 ? PIN_LOW : 0) |
+		  ((flags >> 2 & 3) == 3 ? PIN_LEVEL : 0)))
+		log_warn("no IO-APIC takes interrupt %u", own_gsi);
 }
 
 void apic_init(void)
@@ -116,16 +159,49 @@ void apic_init(void)
 		lapic = map_device(insn_rdmsr(MSR_APIC_BASE) & PAGE_MASK, PAGE_SIZE);
 	for (unsigned int i = 0; i < acpi.nr_ioapics; i++) {
 		struct ioapic *io = &ioapics[i];
+		paddr_t base = acpi.ioapic[i].address;
 
-		io->window = map_device(acpi.ioapic[i].address, 0x20);
-		io->gsi_base = acpi.ioapic[i].gsi_base;
-		io->window[0] = 1;
-		io->entries = (io->window[4] >> 16 & 0xff) + 1;
-		for (uint32_t pin = 0; pin < io->entries; pin++)
+		io->window = map_device(base, 0x20);
+		io->info = (struct port_ioapic){
+			.base = base, .gsi_base = acpi.ioapic[i].gsi_base,
+			.id = ioapic_read(io, 0) >> 24 & 0xf,
+			.version = ioapic_read(io, 1) & 0xff,
+			.pins = (ioapic_read(io, 1) >> 16 & 0xff) + 1 };
+		for (uint32_t pin = 0; pin < io->info.pins; pin++)
 			ioapic_write(io, 0x10 + 2 * pin, LVT_MASKED);
 	}
 	lapic_enable();
 	boot_cpu.apic_id = lapic_read(LAPIC_ID) >> (lapic ? 24 : 0);
 	log_info("local APIC in %s mode, %u IO-APIC%s", lapic ? "xAPIC" : "x2APIC",
 		 acpi.nr_ioapics, acpi.nr_ioapics == 1 ? "" : "s");
+}
+
+/* --- port.h --- */
+
+const struct port_ioapic *port_ioapic(unsigned int nr)
+{
+	return nr < acpi.nr_ioapics ? &ioapics[nr].info : NULL;
+}
+
+int port_gsi_route(uint32_t gsi, const struct irq *irq, bool level, bool active_low)
+{
+	if (gsi == own_gsi)
+		return -XEN_EBUSY;
+	return route(gsi, cpus[irq->cpu]->apic_id, irq->vector, LVT_MASKED |
+		     (level ? PIN_LEVEL : 0) | (active_low ? PIN_LOW : 0));
+}
+
+void port_gsi_mask(uint32_t gsi, bool masked)
+{
+	const struct ioapic *io = ioapic_of(gsi);
+
+	spin_lock(&chipset_lock);
+	change_pin(io, gsi - io->info.gsi_base, LVT_MASKED, masked ? LVT_MASKED : 0);
+	spin_unlock(&chipset_lock);
+}
+
+int port_msi_message(const struct irq *irq, uint32_t sbdf, struct msi_message *m)
+{
+	*m = (struct msi_message){ MSI_ADDRESS | cpus[irq->cpu]->apic_id << 12, irq->vector };
+	return 0;
 }

@@ -160,6 +160,7 @@ void boot_main(uint32_t magic, uint32_t info)
 	memory_init();
 	stack = cpu_map_stacks(&boot_cpu, 0);
 	apic_init();
+	pci_init();
 	machine_check_init();
 	time_init(start);
 	iommu_init(&acpi.iommu);

@@ -9,8 +9,8 @@
 	.balign 16
 	.globl	trap_stubs
 trap_stubs:
-	.irp	first, 0, 16, 0xf0
-	.set	vector, \first
+	.irp	sixteen, 0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	.set	vector, \sixteen * 16
 	.rept	16
 	.balign 16
 	.if	(vector >= 32) || !((WITH_ERROR >> (vector & 31)) & 1)

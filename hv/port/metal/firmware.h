@@ -86,6 +86,7 @@ int __must_check boot_parse(struct boot_data *b, uint32_t magic, paddr_t info, p
 /* --- ACPI ---------------------------------------------------------------- */
 
 #define MAX_IOAPICS 8
+#define MAX_SEGMENTS 8
 
 /* What firmware says of IOMMUs (acpi_iommu.c). */
 #define MAX_IOMMUS 32u
@@ -119,6 +120,8 @@ struct acpi_info {
 	unsigned int nr_ioapics;
 	struct { paddr_t address; uint32_t gsi_base; } ioapic[MAX_IOAPICS];
 	struct { uint32_t gsi; uint16_t flags; } isa_irq[16];
+	unsigned int nr_segments;	/* of configuration space in memory */
+	struct pci_segment segment[MAX_SEGMENTS];
 	paddr_t hpet;			/* 0: none; the same for the ports below */
 	uint16_t reset_port;
 	uint8_t reset_value;

@@ -9,6 +9,7 @@
 #define HOSPES_METAL_H
 
 #include "hospes/pcpu.h"
+#include "hospes/spinlock.h"
 #include "port/metal/firmware.h"
 
 /* --- What boot.c learned, constant afterwards ------------------------------ */
@@ -93,6 +94,8 @@ void paging_init(struct range_list *free);
 void map_pages(uint64_t va, paddr_t pa, uint64_t len, uint64_t flags);
 /* Maps device registers. */
 volatile void *map_device(paddr_t pa, uint64_t len);
+/* Others than our own, until the next call on this CPU, to the end of the page. Not in interrupts. */
+volatile void *map_window(paddr_t pa);
 /* Walks the live tables and logs what it found. */
 void paging_audit(void);
 
@@ -107,6 +110,9 @@ enum {
 	LAPIC_TIMER_COUNT = 0x390, LAPIC_TIMER_DIVIDE = 0x3e0,
 };
 
+/* For registers that are reached by writing an index first. */
+extern struct spinlock chipset_lock;
+
 void apic_init(void);
 void lapic_enable(void);		/* on each CPU */
 uint32_t lapic_read(unsigned int reg);
@@ -116,6 +122,9 @@ void lapic_send(uint32_t apic_id, uint32_t icr);
 bool lapic_owns(paddr_t pa);
 /* Sends an ISA interrupt to CPU 0. */
 void isa_irq_enable(unsigned int irq, uint8_t vector);
+
+/* Checks what ACPI said of configuration space (pci.c). */
+void pci_init(void);
 
 /* --- Time, serial line, traps, power -------------------------------------- */
 

@@ -3,7 +3,8 @@
  * The hypervisor's own page tables: the image with the rights its sections
  * need, RAM in the direct map less the image, device registers, stacks.
  *
- * Owns: the tables behind kernel_cr3. They change during boot only, on CPU 0.
+ * Owns: the tables behind kernel_cr3. They change during boot only, on CPU 0,
+ * but for the page that each CPU has to look at devices through.
  */
 #include "hospes/cpu_insn.h"
 #include "hospes/lib.h"
@@ -13,6 +14,7 @@
 
 #define DIRECTMAP 0xffff800000000000UL
 #define DEVICES_BASE 0xffffffffc0000000UL
+#define WINDOWS_BASE 0xffffffffbf000000UL	/* a page for each CPU */
 
 #define PTE_ADDRESS 0x000ffffffffff000UL
 #define LEVELS 4
@@ -22,6 +24,7 @@ uint64_t kernel_cr3;
 
 static struct range_list *early;	/* where tables come from before page.h works */
 static uint64_t devices_next = DEVICES_BASE;
+static uint64_t *windows;		/* the table with the entries of all CPUs */
 
 static uint64_t *table_at(uint64_t entry)
 {
@@ -89,16 +92,35 @@ static void map_image(const uint8_t *start, const uint8_t *end, uint64_t flags)
 void paging_init(struct range_list *free)
 {
 	const uint8_t *rodata = (const uint8_t *)ALIGN_UP((uint64_t)text_end, PAGE_SIZE);
+	uint64_t table;
 
 	early = free;
-	kernel_cr3 = new_table();
+	table = kernel_cr3 = new_table();
 	for (const struct range *r = boot.ram.r; r < &boot.ram.r[boot.ram.nr]; r++)
 		map_pages(DIRECTMAP + r->start, r->start, r->end - r->start, PTE_WRITE | PTE_NX);
 	map_image(image_start, text_end, 0);
 	map_image(rodata, rodata_end, PTE_NX);
 	map_image(rodata_end, image_end, PTE_WRITE | PTE_NX);
+	map_pages(WINDOWS_BASE, 0, PAGE_SIZE, PTE_NX);	/* for the tables on the way */
+	for (unsigned int level = LEVELS; level > 1; level--)
+		table = *entry_of(table, WINDOWS_BASE, level);
+	windows = table_at(table);
+	windows[0] = 0;
 	__asm__ volatile("mov %0, %%cr3" : : "r"(kernel_cr3) : "memory");
 	early = NULL;
+}
+
+volatile void *map_window(paddr_t pa)
+{
+	unsigned int cpu = this_cpu()->core.cpu_id;
+	uint64_t va = WINDOWS_BASE + cpu * PAGE_SIZE + (pa & ~PAGE_MASK);
+	uint64_t e = (pa & PTE_ADDRESS) | PTE_PRESENT | PTE_WRITE | PTE_NX | PTE_UNCACHED;
+
+	if (windows[cpu] != e) {
+		windows[cpu] = e;
+		__asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
+	}
+	return (volatile void *)va;
 }
 
 volatile void *map_device(paddr_t pa, uint64_t len)

@@ -22,6 +22,8 @@
 #define CR4_SMEP (1u << 20)
 #define CR4_SMAP (1u << 21)
 
+#define APIC_ID_REACH 0xffu	/* ids that a message of a device can hold lie below */
+
 struct cpu boot_cpu;
 struct cpu *cpus[MAX_PCPUS];
 uint64_t ap_stack;
@@ -157,6 +159,8 @@ static bool start_cpu(uint32_t apic_id, paddr_t page)
 	while (atomic_load(&tsc_check.turn) != 2 * TSC_ROUNDS)
 		port_relax();
 	starting = NULL;
+	if (apic_id < APIC_ID_REACH)
+		port_irq_cpus |= 1ULL << nr_cpus;
 	cpus[nr_cpus] = c;
 	pcpus[nr_cpus++] = &c->core;
 	return true;

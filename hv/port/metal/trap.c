@@ -7,13 +7,13 @@
  */
 #include "hospes/cmdline.h"
 #include "hospes/cpu_insn.h"
+#include "hospes/irq.h"
 #include "hospes/lib.h"
 #include "hospes/log.h"
 #include "hospes/regs.h"
 #include "port/metal/metal.h"
 
 #define STUB_SIZE 16
-#define FIRST_INTERRUPT 0xf0u
 #define BACKTRACE_MAX 32
 #define NOBODY (-1)
 
@@ -44,7 +44,7 @@ void trap_init(void)
 	uint64_t to = (uint64_t)trap_stubs;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(idt); i++) {
-		if (i >= EXC_COUNT && i < FIRST_INTERRUPT)
+		if (i >= EXC_COUNT && i < IRQ_VECTORS)
 			continue;
 		/* Interrupt gates to selector 8. */
 		idt[i].low = (to & 0xffff) | 0x8e0000080000 | (uint64_t)ist[i] << 32 |
@@ -219,6 +219,9 @@ void trap_handler(struct trap_frame *f)
 	c->woken = true;
 	if (vector == VECTOR_SPURIOUS)
 		return;
+	/* What a level requests is masked before it may request again. */
+	if (vector < IRQ_VECTORS_END)
+		irq_dispatch(vector);
 	lapic_write(LAPIC_EOI, 0);
 	if (vector == VECTOR_TIMER)
 		time_interrupt();
@@ -227,6 +230,6 @@ void trap_handler(struct trap_frame *f)
 		atomic_exchange(&c->kick_pending, false);
 	else if (vector == VECTOR_SERIAL)
 		serial_interrupt();
-	else
+	else if (vector >= IRQ_VECTORS_END)
 		log_warn("stray interrupt 0x%x", vector);
 }
