@@ -206,7 +206,8 @@ static const char *load_info(struct build *b)
 		p->memmap[i] = (struct hvm_memmap_table_entry){
 			d->e820[i].addr, d->e820[i].size, d->e820[i].type, 0,
 		};
-	hv_snprintf(p->cmdline, sizeof(p->cmdline), "%s", b->config->args);
+	hv_snprintf(p->cmdline, sizeof(p->cmdline), "%s%s", b->config->args,
+		    b->more_args ? b->more_args : "");
 	return guest_phys_write(d, b->at_info, p, sizeof(*p)) ? NO_MEMORY : NULL;
 }
 

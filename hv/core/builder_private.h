@@ -20,7 +20,7 @@ struct info_page {
 	struct hvm_start_info info;
 	struct hvm_modlist_entry initrd;
 	struct hvm_memmap_table_entry memmap[E820_MAX];
-	char cmdline[GUEST_ARGS_SIZE];
+	char cmdline[GUEST_ARGS_SIZE + 16];
 };
 _Static_assert(sizeof(struct info_page) <= PAGE_SIZE, "the start info is one page");
 
@@ -34,6 +34,7 @@ struct build {
 	gpa_t low_end, high_end;
 	gpa_t at_console, at_acpi, at_info, at_initrd;
 	gpa_t at_program, at_payload;		/* 0 unless the kernel is packed */
+	const char *more_args;			/* behind those of the configuration; NULL: none */
 	char error[100];
 	struct info_page page;
 	uint8_t acpi[] __aligned(16);		/* the tables */

@@ -212,6 +212,12 @@ const char *control_add_memory(struct build *b)
 		return error;
 	if (iommu_present() && iommu_domain_init(d))
 		return NO_MEMORY;
+	/*
+	 * A page of a guest's that the kernel maps is not where the kernel sees it: without
+	 * an IOMMU only copies may go to devices.
+	 */
+	if (!iommu_present())
+		b->more_args = " swiotlb=force";
 	if (b->kernel.payload)		/* how big it is says nothing of where it is */
 		b->kernel.end += b->kernel.start;
 	error = builder_place(b, b->low_end, acpi_control_size(b->config->vcpus));

@@ -312,6 +312,8 @@ static void start_info_and_tables(void **state)
 
 	assert_int_equal(info->magic, XEN_HVM_START_MAGIC_VALUE);
 	assert_int_equal(info->flags, SIF_PRIVILEGED | SIF_INITDOMAIN);
+	/* This machine has no IOMMU. */
+	assert_string_equal(guest_mem(d, info->cmdline_paddr), "quiet swiotlb=force");
 	assert_int_equal(info->memmap_entries, d->nr_e820);
 	assert_memory_equal(guest_mem(d, mod->paddr), port_directmap + INITRD, 4096);
 	assert_int_equal(type_at(d, info->rsdp_paddr), E820_ACPI);
