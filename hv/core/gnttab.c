@@ -219,6 +219,8 @@ void gnttab_release(struct domain *owner, grant_ref_t ref, bool readonly)
 
 	spin_lock(&gt->lock);
 	g = grant_at(gt, ref);
+	if (!readonly)
+		page_mark_written(g.act->page);
 	if (!--g.act->uses[readonly] && !g.act->uses[!readonly]) {
 		page = g.act->page;
 		g.act->page = NULL;

@@ -10,10 +10,13 @@
 /* @use has no owner when it is a page of the caller's own. */
 static void close_side(const struct grant_use *use, const struct gnttab_copy_ptr *p, bool write)
 {
-	if (use->owner)
+	if (use->owner) {
 		gnttab_release(use->owner, p->u.ref, !write);
-	else
-		page_put(use->page);
+		return;
+	}
+	if (write)
+		page_mark_written(use->page);
+	page_put(use->page);
 }
 
 static int16_t open_side(struct domain *d, const struct gnttab_copy_ptr *p, uint16_t len,

@@ -41,7 +41,8 @@ static inline uint8_t *gpa_va(const struct p2m *p, gpa_t gpa, bool write)
 	unsigned int order;
 	uint64_t e = p2m_lookup(p, gpa_to_gfn(gpa), &order);
 
-	if (unlikely((e & (need | P2M_E_UC)) != need))
+	if (unlikely((e & (need | P2M_E_UC)) != need) &&
+	    !(write && p2m_note_write(e, gpa_to_gfn(gpa), order)))
 		return NULL;
 	/* A CPU that guesses past the check finds offset 0: read again, or the compiler knows P. */
 	gpa &= ((PAGE_SIZE << order) - 1) & -(read_once(e) & P2M_E_P);
@@ -339,6 +340,7 @@ int guest_pin(struct domain *d, gfn_t gfn, struct guest_pin *pin)
 
 	if (!pg)
 		return -XEN_EINVAL;
+	page_mark_written(pg);
 	*pin = (struct guest_pin){ .page = pg, .va = mfn_to_virt(page_to_mfn(pg)) };
 	return 0;
 }

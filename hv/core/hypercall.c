@@ -177,6 +177,7 @@ int hypercall_page_write(struct domain *d, gpa_t gpa)
 	if (!pg)
 		return -XEN_EINVAL;
 	page = mfn_to_virt(page_to_mfn(pg));
+	page_mark_written(pg);
 	memset(page, 0xcc, PAGE_SIZE);
 	for (uint32_t nr = 0; nr < PAGE_SIZE / STUB_SIZE; nr++) {
 		stub = page + nr * STUB_SIZE;

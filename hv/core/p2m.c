@@ -193,6 +193,14 @@ static void forget(struct p2m *p, uint64_t e, unsigned int level, gfn_t gfn)
 		pg->shared_gfn = 0;
 }
 
+/* Is it of interest when a page of somebody else is written? */
+static bool is_watched(mfn_t mfn)
+{
+	uint32_t owner = frame_table[mfn.v].owner;
+
+	return owner && read_once(domain_by_slot(owner - 1)->p2m.log_dirty);
+}
+
 int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m_type type)
 {
 	struct p2m *p = &d->p2m;
@@ -206,6 +214,8 @@ int p2m_set(struct domain *d, gfn_t gfn, unsigned int order, mfn_t mfn, enum p2m
 	if (type != P2M_HOLE)
 		e = mfn_to_paddr(mfn) | type_flags[type] | (uint64_t)type << P2M_E_TYPE_SHIFT |
 		    (level ? P2M_E_BIG : 0);
+	if (type == P2M_FOREIGN && is_watched(mfn))
+		e &= ~P2M_E_W;
 	rc = descend(d, gfn, level, e, path);
 	slot = path[level];
 	if (rc || !slot)
@@ -240,6 +250,14 @@ int p2m_split(struct domain *d, gfn_t gfn)
 	int rc = gfn.v < P2M_MAX_GFN ? descend(d, gfn, 0, false, path) : -XEN_EINVAL;
 
 	return rc || likely(!d->iommu) ? rc : iommu_split(d, gfn);
+}
+
+void p2m_merge(struct domain *d, gfn_t gfn)
+{
+	uint64_t *path[TOP_LEVEL + 1];
+
+	if (!descend(d, gfn, 0, false, path) && path[0])
+		tidy(d, gfn, path, 0);
 }
 
 void p2m_flush(struct domain *d)

@@ -217,10 +217,13 @@ static bool access_ram(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int len
 	entry = p2m_get(&v->domain->p2m, gpa_to_gfn(gpa));
 	if (p2m_is_ram(entry.type))
 		ram = (uint8_t *)mfn_to_virt(entry.mfn) + (gpa & ~PAGE_MASK);
-	if (ram && !write)
+	if (ram && !write) {
 		memcpy(buf, ram, len);
-	else if (ram && p2m_is_writable(entry.type))
+	} else if (ram && p2m_is_writable(entry.type)) {
+		if (entry.type != P2M_SHARED)
+			page_mark_written(&frame_table[entry.mfn.v]);
 		memcpy(ram, buf, len);
+	}
 	read_unlock(&v->domain->p2m.lock);
 	return ram;
 }
@@ -344,6 +347,10 @@ static void exit_npf(struct vcpu *v, const struct vm_exit *exit)
 	/* Somebody else has mapped it meanwhile. */
 	if ((e & (need | P2M_E_UC)) == need && !(exit->npf.exec && (e & P2M_E_NX)))
 		return;
+	if (exit->npf.write && p2m_e_is_protected(e)) {
+		p2m_write_fault(v->domain, gpa_to_gfn(exit->npf.gpa));
+		return;
+	}
 	if (unlikely(v->domain->devices) && devices_map(v->domain, exit->npf.gpa))
 		return;
 	if (cpu->event_pending(v))

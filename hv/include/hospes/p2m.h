@@ -42,6 +42,8 @@ struct p2m {
 	gfn_t teardown_gfn;	/* where p2m_teardown_step() goes on, */
 	mfn_t teardown_mfn;	/* and the frames it still holds references to */
 	uint64_t teardown_left;
+	bool log_dirty;		/* somebody asks what the guest writes; write lock */
+	uint32_t write_faults;	/* since then, or the last look; lock */
 	atomic_ulong flush_gen;	/* bumped when entries are removed; see p2m_flush() */
 };
 
@@ -163,6 +165,23 @@ static inline bool p2m_is_ram(enum p2m_type t) { return t != P2M_HOLE && t != P2
  * and (for @write) writable; else NULL. Takes the read lock.
  */
 struct page *p2m_get_page(struct domain *d, gfn_t gfn, bool write);
+
+/* --- Which pages are written (logdirty.c) --- */
+
+/* An entry of what may be written, though this is to be noticed first. */
+static inline bool p2m_e_is_protected(uint64_t e)
+{
+	return (e & (P2M_E_P | P2M_E_W)) == P2M_E_P && p2m_is_writable(p2m_e_type(e));
+}
+
+/* The hypervisor writes to @gfn, mapped by @e: notes it. False: that is not allowed. Lock held. */
+bool p2m_note_write(uint64_t e, gfn_t gfn, unsigned int order) __must_check;
+
+/* The guest wrote to @gfn and faulted: lets it, if the entry still is a protected one. */
+void p2m_write_fault(struct domain *d, gfn_t gfn);
+
+/* Puts what lies around @gfn, mapped by 4 KiB, into one piece if it can be. Write lock held. */
+void p2m_merge(struct domain *d, gfn_t gfn);
 
 /*
  * Populates [gfn, gfn + 2^order) with fresh RAM, order up to 18, in the biggest

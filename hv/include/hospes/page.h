@@ -29,6 +29,7 @@ struct domain;
 #define PAGE_MANAGED	0x04u	/* belongs to the allocator at all */
 #define PAGE_SLAB	0x08u	/* divided into small allocations (slab.c) */
 #define PAGE_WALKED	0x10u	/* memos of guest walks point here (guest_access.c); atomic */
+#define PAGE_WRITTEN	0x20u	/* since it was last looked at (logdirty.c); atomic */
 
 struct page {
 	union {
@@ -46,7 +47,7 @@ struct page {
 		uint32_t clean;		/* free block: that many first frames are scrubbed */
 	};
 	uint8_t order;		/* of the free block or allocation that starts here */
-	uint8_t flags;		/* free: heap lock; in use: constant but for PAGE_WALKED */
+	uint8_t flags;		/* free: heap lock; in use: constant but for the atomic ones */
 	union {
 		struct { uint8_t slab_first, slab_used; };	/* slab lock */
 		uint16_t p2m_used;	/* nested page table: entries in use; p2m lock */
@@ -113,6 +114,22 @@ mfn_t page_free_run(mfn_t from, uint64_t *count);
  * returning false, only when the count would overflow.
  */
 bool page_get(struct page *pg) __must_check;
+
+/*
+ * A domain's frame is written, past the entry of its own p2m that would show it:
+ * the caller holds the p2m lock, or a reference and tells before it drops it.
+ */
+static inline void page_mark_written(struct page *pg)
+{
+	if (unlikely(!(__atomic_load_n(&pg->flags, __ATOMIC_RELAXED) & PAGE_WRITTEN)))
+		__atomic_fetch_or(&pg->flags, PAGE_WRITTEN, __ATOMIC_RELAXED);
+}
+
+static inline void page_clear_written(struct page *pg)
+{
+	if (__atomic_load_n(&pg->flags, __ATOMIC_RELAXED) & PAGE_WRITTEN)
+		__atomic_fetch_and(&pg->flags, (uint8_t)~PAGE_WRITTEN, __ATOMIC_RELAXED);
+}
 
 /* Drops a reference; the last one scrubs (lazily) and frees. */
 void page_put(struct page *pg);
