@@ -7,7 +7,7 @@ DEPS    := scripts/deps.sh
 FUZZ_SECONDS ?= 1800
 
 .DEFAULT_GOAL := all
-.PHONY: all run check unit fuzz fuzz-quick bench coverage guests gates clean help
+.PHONY: all run check unit fuzz fuzz-quick bench coverage guests control gates clean help
 
 help:
 	@echo 'make            build the hypervisor image with gcc (build/gcc)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make bench      benchmarks against the peers, tables in docs/performance.md'
 	@echo 'make coverage   line coverage of hv/core and hv/x86'
 	@echo 'make guests     fetch and prepare the guest kernels (build/guests)'
+	@echo 'make control    fetch and prepare the control domain (build/guests)'
 	@echo 'make clean      remove build/'
 
 all: build/gcc/build.ninja
@@ -66,6 +67,10 @@ gates:
 guests:
 	$(DEPS) guests
 	scripts/guest-kernels.sh
+
+control:
+	$(DEPS) guests
+	scripts/control-image.sh
 
 check: all build/clang/build.ninja
 	$(NINJA) -C build/clang

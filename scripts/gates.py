@@ -54,7 +54,7 @@ def problem(gate, place, text):
 
 def sources():
     found = []
-    for root in ('hv', 'unpack', 'tests', 'scripts', 'bench', '.ci'):
+    for root in ('hv', 'unpack', 'image', 'tests', 'scripts', 'bench', '.ci'):
         for folder, dirs, files in os.walk(root):
             dirs[:] = sorted(d for d in dirs if d not in ('corpus', '__pycache__'))
             found += [os.path.join(folder, f) for f in sorted(files)]
