@@ -23,6 +23,7 @@
 #define VERSION 0x00050014u	/* LVT entries 0..5, no directed EOI */
 #define SVR_ENABLE 0x100u
 #define LVT_MASKED 0x10000u
+#define LVT_STATUS 0x5000ULL	/* read-only bits, which may be written all the same */
 #define TIMER_MODE(lvt) (((lvt) >> 17) & 3)
 #define ESR_SEND_VECTOR 0x20u
 #define ESR_REGISTER 0x80u
@@ -204,7 +205,7 @@ static void deliver(struct vcpu *target, uint32_t msg)
 	uint8_t vector = (uint8_t)msg;
 
 	if (mode <= ICR_LOWEST) {
-		if (unlikely(msg & APIC_MSG_LEVEL))
+		if (unlikely(msg & APIC_MSG_LEVEL) && vector >= 16 && is_enabled(&target->lapic))
 			__atomic_fetch_or(&target->lapic.tmr[vector >> 6], 1ULL << (vector & 63),
 					  __ATOMIC_RELAXED);
 		vlapic_request(target, vector);
@@ -570,7 +571,11 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 			set_tsc_deadline(v, val);
 		return true;
 	}
-	if (!is_x2apic(l) || !reg_allows(&reg, XWR) || ((uint32_t)val & ~reg_info[reg].valid))
+	if (!is_x2apic(l) || !reg_allows(&reg, XWR))
+		return false;
+	if (reg_info[reg].access & LVT)
+		val &= ~LVT_STATUS;	/* Linux sets them before it switches the machine off */
+	if ((uint32_t)val & ~reg_info[reg].valid)
 		return false;
 	if (reg == APIC_ICR)
 		l->reg[APIC_ICR2] = (uint32_t)(val >> 32);

@@ -136,7 +136,7 @@ struct test_function {
 	unsigned long config_writes;
 	uint64_t bar_size[6];
 	uint8_t config[4096], writable[4096];
-	uint8_t memory[6][TEST_BAR_SIZE];
+	uint8_t memory[6][TEST_BAR_SIZE];	/* what lies behind the BARs */
 };
 void test_function_add(struct test_function *f, uint32_t sbdf, uint8_t header);
 void test_function_bar(struct test_function *f, unsigned int nr, uint64_t at, uint64_t size,

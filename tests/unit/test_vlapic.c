@@ -286,9 +286,14 @@ static void test_x2apic_registers(void **state)
 		assert_int_equal(vlapic_msr_read(v, 0x800u + regs[i].reg, &val), regs[i].rd);
 		assert_int_equal(xwr(v, regs[i].reg, 0), regs[i].wr);
 		for (unsigned int bit = 0; bit < 64; bit++) {
-			bool ok = regs[i].wr && bit < 32 && (regs[i].valid >> bit & 1);
+			/* What can only be read in a local vector table may be written, too. */
+			bool lvt = regs[i].valid & MASKED && regs[i].reg != APIC_TMICT;
+			uint32_t valid = regs[i].valid | (lvt ? 0x5000 : 0);
+			bool ok = regs[i].wr && bit < 32 && (valid >> bit & 1);
 
 			assert_int_equal(xwr(v, regs[i].reg, 1ULL << bit), ok);
+			if (lvt && ok)
+				assert_int_equal(xrd(v, regs[i].reg) & 0x5000, 0);
 		}
 		if (regs[i].wr)
 			assert_true(xwr(v, regs[i].reg, 0));
@@ -699,7 +704,7 @@ static void test_timer_race(void **state)
 /* --- Random walk against the model ------------------------------------------- */
 
 static struct {
-	bool irr[256], isr[256], on;
+	bool irr[256], isr[256], tmr[256], on;
 	uint8_t tpr;
 } model;
 
@@ -725,15 +730,16 @@ static int model_pending(void)
 static void model_check(struct vcpu *v)
 {
 	for (unsigned int i = 0; i < 256; i += 32) {
-		uint32_t irr = 0, isr = 0;
+		uint32_t irr = 0, isr = 0, tmr = 0;
 
 		for (unsigned int bit = 0; bit < 32; bit++) {
+			tmr |= (uint32_t)model.tmr[i + bit] << bit;
 			irr |= (uint32_t)model.irr[i + bit] << bit;
 			isr |= (uint32_t)model.isr[i + bit] << bit;
 		}
 		assert_int_equal(xrd(v, APIC_IRR + i / 32), irr);
 		assert_int_equal(xrd(v, APIC_ISR + i / 32), isr);
-		assert_int_equal(xrd(v, APIC_TMR + i / 32), 0);
+		assert_int_equal(xrd(v, APIC_TMR + i / 32), tmr);
 	}
 	assert_int_equal(vlapic_pending(v), model_pending());
 }
@@ -742,6 +748,7 @@ static void test_model(void **state)
 {
 	struct vcpu *v = &vcpus[0];
 	uint64_t seed = 0x9e3779b97f4a7c15;
+	unsigned int ended = 0;
 	int n;
 
 	(void)state;
@@ -759,7 +766,12 @@ static void test_model(void **state)
 			if (model.on && vector >= 16)
 				model.irr[vector] = true;
 			break;
-		case 4 ... 5:
+		case 4:
+			vlapic_message(&dom, vector | APIC_MSG_LEVEL);
+			if (model.on && vector >= 16)
+				model.irr[vector] = model.tmr[vector] = true;
+			break;
+		case 5:
 			assert_true(xwr(v, APIC_SELF_IPI, vector));
 			if (model.on && vector >= 16)
 				model.irr[vector] = true;
@@ -776,8 +788,13 @@ static void test_model(void **state)
 		case 10 ... 13:
 			assert_true(xwr(v, APIC_EOI, 0));
 			n = model_highest(model.isr);
-			if (n >= 0)
-				model.isr[n] = false;
+			if (n < 0)
+				break;
+			model.isr[n] = false;
+			ended += model.tmr[n];
+			assert_int_equal(eois[n], model.tmr[n]);
+			eois[n] = 0;
+			model.tmr[n] = false;
 			break;
 		case 14:
 			model.tpr = vector & (seed >> 32 & 1 ? 0xff : 0x3f);
@@ -790,6 +807,49 @@ static void test_model(void **state)
 		}
 		model_check(v);
 	}
+	assert_true(ended > 1000);
+	for (n = 0; n < 256; n++)
+		assert_int_equal(eois[n], 0);
+}
+
+/* Messages of devices, whose destinations have 8 bits. */
+static void test_messages(void **state)
+{
+	(void)state;
+	all_xapic();
+	vlapic_message(&dom, 6ULL << 56 | 0x51);
+	assert_int_equal(take(0x51), 1u << 3);
+	vlapic_message(&dom, 7ULL << 56 | 0x51);
+	vlapic_message(&dom, 2ULL * NR << 56 | 0x51);
+	assert_int_equal(take(0x51), 0);
+	vlapic_message(&dom, 0xffULL << 56 | 0x51);
+	assert_int_equal(take(0x51), (1u << NR) - 1);
+	for (unsigned int i = 0; i < 8; i++)
+		wr(&vcpus[i], APIC_LDR, 1u << (24 + i));
+	vlapic_message(&dom, 0x12ULL << 56 | APIC_MSG_LOGICAL | 0x52);
+	assert_int_equal(take(0x52), 0x12);
+	wr(&vcpus[4], APIC_TPR, 0x10);
+	vlapic_message(&dom, 0x12ULL << 56 | APIC_MSG_LOGICAL | 0x152);
+	assert_int_equal(take(0x52), 0x2);
+	/* Other kinds do nothing, not even to one vCPU. */
+	for (uint64_t mode = 2; mode < 8; mode++)
+		vlapic_message(&dom, 2ULL << 56 | mode << 8 | 0x53);
+	assert_int_equal(take(0x53), 0);
+	assert_false(atomic_load(&vcpus[1].nmi_pending) || inits[1] || sipis[1]);
+	/* Where it had best arrive. */
+	vcpus[3].sched.cpu = 1;
+	assert_int_equal(vlapic_message_cpu(&dom, 6ULL << 56), 1);
+	assert_int_equal(vlapic_message_cpu(&dom, 0xffULL << 56), 0);
+	/* Levels: by IPIs there are none, and a reset forgets them. */
+	wr(&vcpus[0], APIC_ICR2, 2u << 24);
+	wr(&vcpus[0], APIC_ICR, 0xc054);
+	assert_int_equal(rd(&vcpus[1], APIC_TMR + 2), 0);
+	vlapic_message(&dom, 2ULL << 56 | APIC_MSG_LEVEL | 0x55);
+	assert_int_equal(rd(&vcpus[1], APIC_TMR + 2), 1u << (0x55 & 31));
+	vlapic_reset(&vcpus[1]);
+	assert_int_equal(rd(&vcpus[1], APIC_TMR + 2), 0);
+	vlapic_message(&dom, 2ULL << 56 | APIC_MSG_LEVEL | 0x55);
+	assert_int_equal(rd(&vcpus[1], APIC_TMR + 2), 0);	/* off */
 }
 
 int main(void)
@@ -809,6 +869,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_timer_periodic, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timer_deadline, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timer_race, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_model, setup, teardown),
 	};
 

@@ -94,7 +94,7 @@ void paging_init(struct range_list *free);
 void map_pages(uint64_t va, paddr_t pa, uint64_t len, uint64_t flags);
 /* Maps device registers. */
 volatile void *map_device(paddr_t pa, uint64_t len);
-/* Others than our own, until the next call on this CPU, to the end of the page. Not in interrupts. */
+/* Others, until the next call on this CPU and to the end of the page. Not in interrupts. */
 volatile void *map_window(paddr_t pa);
 /* Walks the live tables and logs what it found. */
 void paging_audit(void);
