@@ -8,10 +8,13 @@
  *   probe busy <seconds>     load on every CPU, then new warnings
  *   probe clock <seconds>    monotonic time across CPUs, and its rate
  *   probe spin               every CPU in user mode for ever
+ *   probe dma [<count>]      QEMU's edu device reads and writes inside of this system's memory
+ *                            and, <count> times, memory that is others'
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -275,6 +278,118 @@ static void *spin_thread(void *arg)
 	return NULL;
 }
 
+/* --- dma ----------------------------------------------------------------- */
+
+enum { EDU_SOURCE = 0x80, EDU_TARGET = 0x88, EDU_COUNT = 0x90, EDU_COMMAND = 0x98 };
+
+#define EDU_BUFFER 0x40000u	/* as the device names its own memory */
+#define EDU_LENGTH 2048u	/* it refuses its last byte */
+#define PAGE 4096u
+
+static char edu_path[300];
+
+/* Opens a file of the device; finds the device first. */
+static int edu_open(const char *file)
+{
+	char path[400];
+	glob_t all;
+
+	if (!edu_path[0] && !glob("/sys/bus/pci/devices/*", 0, NULL, &all)) {
+		for (size_t i = 0; i < all.gl_pathc; i++) {
+			char id[8] = "";
+			FILE *f;
+
+			snprintf(path, sizeof(path), "%s/device", all.gl_pathv[i]);
+			f = fopen(path, "r");
+			if (f && fgets(id, sizeof(id), f) && !strncmp(id, "0x11e8", 6))
+				snprintf(edu_path, sizeof(edu_path), "%s", all.gl_pathv[i]);
+			if (f)
+				fclose(f);
+		}
+	}
+	snprintf(path, sizeof(path), "%s/%s", edu_path, file);
+	return open(path, O_RDWR);
+}
+
+static void edu_transfer(volatile uint8_t *regs, uint64_t from, uint64_t to, bool out)
+{
+	*(volatile uint64_t *)(regs + EDU_SOURCE) = from;
+	*(volatile uint64_t *)(regs + EDU_TARGET) = to;
+	*(volatile uint64_t *)(regs + EDU_COUNT) = EDU_LENGTH;
+	*(volatile uint64_t *)(regs + EDU_COMMAND) = out ? 3 : 1;
+	while (*(volatile uint64_t *)(regs + EDU_COMMAND) & 1)
+		usleep(1000);
+}
+
+static uint64_t physical(const void *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t e = 0;
+
+	if (fd < 0 || pread(fd, &e, sizeof(e), (off_t)((uintptr_t)page / PAGE * sizeof(e))) < 0)
+		e = 0;
+	close(fd);
+	return (e & ((1ull << 55) - 1)) * PAGE;
+}
+
+/* A page of RAM that the memory map says is not ours to use. */
+static uint64_t others_page(void)
+{
+	FILE *f = fopen("/proc/iomem", "r");
+	unsigned long long start, end, found = 0;
+	char line[200];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%llx-%llx", &start, &end) == 2 && strstr(line, "Unusable") &&
+		    end - start > 16 * PAGE)
+			found = (start + end) / 2 / PAGE * PAGE;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static int dma_test(int count)
+{
+	int config = edu_open("config"), bar = edu_open("resource0");
+	volatile uint8_t *regs = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, bar, 0);
+	uint8_t *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_LOCKED, -1, 0);
+	uint16_t command = 0;
+	uint64_t others = others_page(), from, to;
+	bool reached = false;
+
+	if (config < 0 || regs == MAP_FAILED || pages == MAP_FAILED || !others ||
+	    pread(config, &command, 2, 4) != 2) {
+		printf("HOSPES-DMA-FAIL no device, or no memory of others\n");
+		return 1;
+	}
+	command |= 6;			/* memory space and bus mastering */
+	if (pwrite(config, &command, 2, 4) != 2)
+		return 1;
+	for (unsigned int i = 0; i < PAGE; i++)
+		pages[i] = (uint8_t)(i * 7 + 1);
+	memset(pages + PAGE, 0, PAGE);
+	from = physical(pages);
+	to = physical(pages + PAGE);
+	edu_transfer(regs, from, EDU_BUFFER, false);
+	edu_transfer(regs, EDU_BUFFER, to, true);
+	printf("HOSPES-DMA-INSIDE %s\n", memcmp(pages, pages + PAGE, EDU_LENGTH) ? "FAIL" : "OK");
+	for (int i = 0; i < count; i++) {
+		/* There, and back by way of what the device had from somewhere else. */
+		edu_transfer(regs, from, EDU_BUFFER, false);
+		edu_transfer(regs, EDU_BUFFER, others, true);
+		memset(pages + PAGE, 0x55, PAGE);
+		edu_transfer(regs, to, EDU_BUFFER, false);
+		edu_transfer(regs, others, EDU_BUFFER, false);
+		edu_transfer(regs, EDU_BUFFER, to, true);
+		reached |= !memcmp(pages, pages + PAGE, EDU_LENGTH);
+	}
+	printf("HOSPES-DMA-OUTSIDE %s at=%llx\n", reached ? "REACHED" : "BLOCKED",
+	       (unsigned long long)others);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -293,6 +408,8 @@ int main(int argc, char **argv)
 		return busy(number);
 	} else if (!strcmp(what, "clock")) {
 		return clock_test(number);
+	} else if (!strcmp(what, "dma")) {
+		return dma_test(argc > 2 ? number : 1);
 	} else if (!strcmp(what, "spin")) {
 		printf("HOSPES-SPIN\n");
 		on_every_cpu(spin_thread, -1);
@@ -303,7 +420,7 @@ int main(int argc, char **argv)
 		execvp(argv[2], argv + 2);
 		return 127;
 	} else {
-		fprintf(stderr, "probe: report, warnings, busy, clock, spin or run\n");
+		fprintf(stderr, "probe: report, warnings, busy, clock, dma, spin or run\n");
 		return 2;
 	}
 	return 0;
