@@ -495,12 +495,6 @@ void iommu_write_back(const void *p, size_t len)
 	memcpy(shadow + at, p, len);
 }
 
-uint32_t iommu_config_read(uint16_t rid, uint32_t at)
-{
-	(void)at;
-	return (uint32_t)test_iommu[rid >> 3 & 1].cap;
-}
-
 bool iommu_in_ram(paddr_t start, paddr_t end)
 {
 	return start < test_ram_end && test_ram_start < end;

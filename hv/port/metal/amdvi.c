@@ -4,6 +4,7 @@
  */
 #include "hospes/abi.h"
 #include "hospes/log.h"
+#include "hospes/port.h"
 #include "port/metal/iommu_private.h"
 
 enum {
@@ -21,6 +22,9 @@ enum {
 #define FEATURE_ALL (1ULL << 6)		/* one command forgets everything */
 #define STATUS_OVERFLOW 1u
 
+#define PCI_STATUS 6u
+#define PCI_STATUS_ABORTED 0x0800u
+
 #define CAP_CACHES_NEW (1u << 26)	/* first word of the PCI capability */
 #define CAP_FEATURES (1u << 27)
 
@@ -34,6 +38,11 @@ enum { OP_WAIT = 1, OP_DEVICE = 2, OP_PAGES = 3, OP_ALL = 8 };
 
 #define EVERYTHING 52u		/* as an order of pages */
 #define EVENT_WRITE (1ULL << 53)
+
+static uint32_t config_of(const struct iommu_unit *u)
+{
+	return (uint32_t)u->desc->segment << 16 | u->desc->rid;
+}
 
 static void submit(struct iommu_unit *u, uint64_t op, uint64_t low, uint64_t high)
 {
@@ -139,6 +148,11 @@ static void poll(struct iommu_unit *u)
 {
 	uint64_t head = iommu_read64(u, EVENT_HEAD), tail = iommu_read64(u, EVENT_TAIL);
 
+	if (head == tail && port_pci_read(config_of(u), PCI_STATUS, 2) & PCI_STATUS_ABORTED) {
+		/* QEMU's unit, at least up to 7.2, has no event log. */
+		port_pci_write(config_of(u), PCI_STATUS, 2, PCI_STATUS_ABORTED);
+		iommu_fault_unknown(u);
+	}
 	for (unsigned int i = 0; head != tail && i < QUEUE_SLOTS; i++) {
 		const uint64_t *e = u->amd.events[head / 16 % QUEUE_SLOTS];
 		unsigned int code = (unsigned int)(e[0] >> 60);
@@ -197,8 +211,7 @@ static bool allocate(struct iommu_unit *u)
 static bool start(struct iommu_unit *u)
 {
 	const struct iommu_desc *desc = u->desc;
-	uint32_t cap = desc->segment ? CAP_CACHES_NEW | CAP_FEATURES :
-				       iommu_config_read(desc->rid, desc->capability);
+	uint32_t cap = port_pci_read(config_of(u), desc->capability & ~3u, 4);
 	uint64_t control = COHERENT | EVENTS | COMMANDS | ENABLE;
 
 	if (!iommu_map_regs(u, desc->size) || !allocate(u))

@@ -19,7 +19,9 @@
 #define LVT_MASKED 0x10000u	/* in the IO-APIC's entries, too, which add: */
 #define PIN_LOW 0x2000u
 #define PIN_LEVEL 0x8000u
+#define PIN_REMAPPED_HIGH 0x10000u	/* in the high half: what is above is an entry */
 #define MSI_ADDRESS 0xfee00000u
+#define MSI_REMAPPED (MSI_ADDRESS | 0x10u)	/* and the number of an entry */
 #define LVT_NMI 0x400u
 #define ICR_BUSY 0x1000u
 #define DIVIDE_BY_1 0xbu
@@ -49,6 +51,11 @@ void lapic_write(unsigned int reg, uint32_t v)
 		insn_wrmsr(MSR_X2APIC + reg / 16, v);
 	else
 		lapic[reg / 4] = v;
+}
+
+bool lapic_is_x2apic(void)
+{
+	return !lapic;
 }
 
 void lapic_send(uint32_t apic_id, uint32_t icr)
@@ -122,17 +129,22 @@ static const struct ioapic *ioapic_of(uint32_t gsi)
 }
 
 /* Sends @gsi to a CPU; @how: PIN_* and LVT_MASKED. */
-static int route(uint32_t gsi, uint32_t apic_id, uint8_t vector, uint32_t how)
+static int route(uint32_t gsi, unsigned int cpu_nr, uint8_t vector, uint32_t how)
 {
 	const struct ioapic *io = ioapic_of(gsi);
-	uint32_t pin;
+	uint32_t pin, to = cpus[cpu_nr]->apic_id << 24;
+	int entry;
 
 	if (!io)
 		return -XEN_ENODEV;
 	pin = gsi - io->info.gsi_base;
+	entry = iommu_remap(cpu_nr, cpus[cpu_nr]->apic_id, vector,
+			    (uint16_t)iommu_ioapic_rid(io->info.id), how & PIN_LEVEL);
+	if (entry >= 0)
+		to = (uint32_t)entry << 17 | PIN_REMAPPED_HIGH;
 	spin_lock(&chipset_lock);
 	change_pin(io, pin, 0, LVT_MASKED);
-	ioapic_write(io, 0x11 + 2 * pin, apic_id << 24);
+	ioapic_write(io, 0x11 + 2 * pin, to);
 	ioapic_write(io, 0x10 + 2 * pin, vector | how);
 	spin_unlock(&chipset_lock);
 	return 0;
@@ -143,7 +155,7 @@ void isa_irq_enable(unsigned int irq, uint8_t vector)
 	uint32_t flags = acpi.isa_irq[irq].flags;
 
 	own_gsi = acpi.isa_irq[irq].gsi;
-	if (route(own_gsi, boot_cpu.apic_id, vector, ((flags & 3) == 3 ? PIN_LOW : 0) |
+	if (route(own_gsi, 0, vector, ((flags & 3) == 3 ? PIN_LOW : 0) |
 		  ((flags >> 2 & 3) == 3 ? PIN_LEVEL : 0)))
 		log_warn("no IO-APIC takes interrupt %u", own_gsi);
 }
@@ -187,7 +199,7 @@ int port_gsi_route(uint32_t gsi, const struct irq *irq, bool level, bool active_
 {
 	if (gsi == own_gsi)
 		return -XEN_EBUSY;
-	return route(gsi, cpus[irq->cpu]->apic_id, irq->vector, LVT_MASKED |
+	return route(gsi, irq->cpu, irq->vector, LVT_MASKED |
 		     (level ? PIN_LEVEL : 0) | (active_low ? PIN_LOW : 0));
 }
 
@@ -202,6 +214,10 @@ void port_gsi_mask(uint32_t gsi, bool masked)
 
 int port_msi_message(const struct irq *irq, uint32_t sbdf, struct msi_message *m)
 {
-	*m = (struct msi_message){ MSI_ADDRESS | cpus[irq->cpu]->apic_id << 12, irq->vector };
+	uint32_t apic_id = cpus[irq->cpu]->apic_id;
+	int entry = iommu_remap(irq->cpu, apic_id, irq->vector, (uint16_t)sbdf, false);
+
+	*m = entry < 0 ? (struct msi_message){ MSI_ADDRESS | apic_id << 12, irq->vector } :
+			 (struct msi_message){ MSI_REMAPPED | (uint32_t)entry << 5, 0 };
 	return 0;
 }

@@ -163,7 +163,7 @@ void boot_main(uint32_t magic, uint32_t info)
 	pci_init();
 	machine_check_init();
 	time_init(start);
-	iommu_init(&acpi.iommu);
+	iommu_init(&acpi.iommu, acpi.nr_cpus, lapic_is_x2apic());
 	serial_enable_irq();
 	smp_start(trampoline_page);
 	paging_audit();

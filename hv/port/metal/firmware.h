@@ -146,7 +146,19 @@ int __must_check acpi_parse(struct acpi_info *a, paddr_t rsdp, phys_map_fn map);
 void dmar_parse(struct iommu_info *info, const uint8_t *table, uint32_t length);
 void ivrs_parse(struct iommu_info *info, const uint8_t *table, uint32_t length);
 
-/* Starts the units, all devices blocked; says what the machine has. Keeps @info. */
-void iommu_init(struct iommu_info *info);
+/*
+ * Starts the units, all devices blocked; says what the machine has. Keeps @info.
+ * @nr_cpus: so many can be interrupted. @x2apic: by IDs of 32 bits.
+ */
+void iommu_init(struct iommu_info *info, unsigned int nr_cpus, bool x2apic);
+
+/*
+ * The entry of the table that sends interrupts of requester @rid to @vector of CPU
+ * number @to; nobody else's come by it. -1: interrupts are not remapped.
+ */
+int iommu_remap(unsigned int to, uint32_t apic_id, uint8_t vector, uint16_t rid, bool level);
+
+/* The requester ID of the IO-APIC with that ID; -1: firmware does not say. */
+int iommu_ioapic_rid(unsigned int id);
 
 #endif

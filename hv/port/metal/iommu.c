@@ -362,6 +362,19 @@ static struct suspect *find_suspect(uint32_t sbdf)
 	return least;
 }
 
+/* How many faults of @sbdf there are in this window, with the one at hand. */
+static unsigned int count_fault(uint32_t sbdf)
+{
+	struct suspect *s = find_suspect(sbdf);
+	uint64_t now = port_time_ns();
+
+	if (!s->faults || now - s->since > WINDOW_NS) {
+		s->since = now;
+		s->faults = 0;
+	}
+	return ++s->faults;
+}
+
 int iommu_assign(struct domain *d, uint32_t sbdf)
 {
 	int rc = -XEN_ENODEV;
@@ -391,24 +404,99 @@ void iommu_fault(struct iommu_unit *u, uint16_t rid, uint64_t address, bool writ
 		 const char *reason)
 {
 	const struct iommu_map *m = &iommu.map[iommu.ops->owner(u, rid)];
-	uint32_t sbdf = (uint32_t)u->desc->segment << 16 | rid;
-	struct suspect *s = find_suspect(sbdf);
-	uint64_t now = port_time_ns();
+	uint32_t segment = u->desc->segment;
+	unsigned int faults = count_fault(segment << 16 | rid);
 	char name[16];
 
-	hv_snprintf(name, sizeof(name), "%04x:%02x:%02x.%u", sbdf >> 16, rid >> 8, rid >> 3 & 31u,
+	hv_snprintf(name, sizeof(name), "%04x:%02x:%02x.%u", segment, rid >> 8, rid >> 3 & 31u,
 		    rid & 7u);
-	if (!s->faults || now - s->since > WINDOW_NS) {
-		s->since = now;
-		s->faults = 0;
-	}
-	if (++s->faults <= FAULTS_LOGGED)
+	if (faults <= FAULTS_LOGGED)
 		log_warn("iommu: device %s of %s: %s at %lx blocked: %s", name,
 			 m->domain ? m->domain->name : "nobody", write ? "write" : "read", address,
 			 reason);
-	if (m->domain && s->faults >= FAULTS_MAX && !iommu.ops->set_device(u, rid, NULL))
+	if (m->domain && faults >= FAULTS_MAX && !iommu.ops->set_device(u, rid, NULL))
 		log_err("iommu: device %s of %s is cut off: %u faults within %llu s", name,
-			m->domain->name, s->faults, WINDOW_NS / 1000000000);
+			m->domain->name, faults, WINDOW_NS / 1000000000);
+}
+
+void iommu_fault_unknown(struct iommu_unit *u)
+{
+	if (count_fault((uint32_t)u->desc->segment << 16 | u->desc->rid) <= FAULTS_LOGGED)
+		log_warn("iommu: the unit at %lx blocked a device and does not say which",
+			 u->desc->base);
+}
+
+/* --- Interrupts ------------------------------------------------------------ */
+
+#define REMAP_PRESENT 1ULL
+#define REMAP_LEVEL (1ULL << 4)
+#define REMAP_CHECK_RID (1ULL << 18)	/* in the second word, above the requester ID */
+
+int iommu_remap(unsigned int to, uint32_t apic_id, uint8_t vector, uint16_t rid, bool level)
+{
+	unsigned int index = to << 8 | vector;
+	uint64_t low = REMAP_PRESENT | (uint64_t)vector << 16 | (level ? REMAP_LEVEL : 0) |
+		       (uint64_t)(iommu.x2apic ? apic_id : apic_id << 8) << 32;
+	uint64_t high = REMAP_CHECK_RID | rid, *e;
+
+	if (!iommu.remap)
+		return -1;
+	spin_lock(&lock);
+	e = iommu.remap[index];
+	if (e[0] != low || e[1] != high) {
+		dma_write(&e[0], 0);
+		dma_write(&e[1], high);
+		dma_write(&e[0], low);
+		for_each_unit(u)
+			iommu.ops->remap_changed(u, index);
+		wait_for_units();
+	}
+	spin_unlock(&lock);
+	return (int)index;
+}
+
+int iommu_ioapic_rid(unsigned int id)
+{
+	for (unsigned int i = 0; iommu.firmware && i < iommu.firmware->nr_ioapics; i++) {
+		if (iommu.firmware->ioapic[i].id == id)
+			return iommu.firmware->ioapic[i].rid;
+	}
+	return -1;
+}
+
+static bool know_ioapics(void)
+{
+	bool all = true;
+
+	for (unsigned int i = 0; port_ioapic(i); i++)
+		all &= iommu_ioapic_rid(port_ioapic(i)->id) >= 0;
+	return all;
+}
+
+/* True when interrupts are remapped from now on. */
+static bool start_remapping(unsigned int nr_cpus)
+{
+	/* A page has entries for all vectors of a CPU. */
+	unsigned int order = nr_cpus > 1 ? (unsigned int)(fls64(nr_cpus - 1) + 1) : 0;
+
+	if (!iommu.can_remap || !iommu.firmware->remaps_interrupts || !know_ioapics())
+		return false;
+	iommu.remap_order = order;
+	iommu.remap = hv_alloc_pages(iommu.remap_order);
+	if (!iommu.remap)
+		return false;
+	if (!iommu.coherent)
+		iommu_write_back(iommu.remap, PAGE_SIZE << iommu.remap_order);
+	for_each_unit(u) {
+		if (iommu.ops->remap(u, true))
+			continue;
+		for (; u >= iommu.unit; u--)
+			(void)!iommu.ops->remap(u, false);
+		hv_free_pages(iommu.remap, iommu.remap_order);
+		iommu.remap = NULL;
+		break;
+	}
+	return iommu.remap;
 }
 
 /* --- Start ----------------------------------------------------------------- */
@@ -474,7 +562,7 @@ static void check_reserved(struct iommu_info *info)
 			 info->dropped);
 }
 
-void iommu_init(struct iommu_info *info)
+void iommu_init(struct iommu_info *info, unsigned int nr_cpus, bool x2apic)
 {
 	static const char *const sizes[] = { "4K", "2M", "1G" };
 	bool usable = info->kind != IOMMU_NONE && info->nr_units && !info->broken;
@@ -488,13 +576,16 @@ void iommu_init(struct iommu_info *info)
 		iommu.nr_units = info->nr_units;
 		iommu.leaf_level = TOP_LEVEL - 1;
 		iommu.coherent = true;
+		iommu.can_remap = iommu.ops->remap;
+		iommu.x2apic = x2apic;
 		timer_init(&poll_timer, poll_units, NULL);
 		if (!start_units())
 			iommu.ops = NULL;
 	}
 	if (iommu.ops)
-		log_info("iommu: %u %s units, pages up to %s, devices blocked until given away",
-			 iommu.nr_units, iommu.ops->name, sizes[iommu.leaf_level]);
+		log_info("iommu: %u %s unit%s, pages up to %s, interrupts %sremapped",
+			 iommu.nr_units, iommu.ops->name, iommu.nr_units > 1 ? "s" : "",
+			 sizes[iommu.leaf_level], start_remapping(nr_cpus) ? "" : "not ");
 	else
 		log_warn("no IOMMU%s: devices can reach all of memory",
 			 usable && !hv_options.iommu ? " (iommu=no)" : "");

@@ -83,6 +83,10 @@ struct iommu_ops {
 	bool (*wait)(struct iommu_unit *u);
 	/* Calls iommu_fault() for what the unit noted since. */
 	void (*poll)(struct iommu_unit *u);
+	/* Interrupts go through iommu.remap, or no longer; NULL: they never do. */
+	bool (*remap)(struct iommu_unit *u, bool on);
+	/* The unit reads entry @index again. */
+	void (*remap_changed)(struct iommu_unit *u, unsigned int index);
 };
 
 extern const struct iommu_ops vtd_ops, amdvi_ops;
@@ -97,6 +101,10 @@ struct iommu_host {
 	bool coherent;			/* units see what is in the caches */
 	bool flush_new;			/* units remember also what was not mapped */
 	struct iommu_map map[MAX_MAPS];
+	bool can_remap;			/* all units have interrupt remapping */
+	bool x2apic;
+	unsigned int remap_order;	/* of the table, in pages */
+	uint64_t (*remap)[2];		/* owned; by CPU and vector. NULL: not in use */
 };
 
 extern struct iommu_host iommu;
@@ -109,6 +117,8 @@ static inline paddr_t table_paddr(const void *p)
 /* A device did what it may not. Lock held. */
 void iommu_fault(struct iommu_unit *u, uint16_t rid, uint64_t address, bool write,
 		 const char *reason);
+/* The unit blocked something and has no record of it. Lock held. */
+void iommu_fault_unknown(struct iommu_unit *u);
 
 /* --- The way to the hardware (iommu_regs.c; faked in unit tests) ---------- */
 
@@ -119,8 +129,6 @@ void iommu_write32(struct iommu_unit *u, uint32_t reg, uint32_t v);
 void iommu_write64(struct iommu_unit *u, uint32_t reg, uint64_t v);
 /* Out of the caches, for units that do not look there. */
 void iommu_write_back(const void *p, size_t len);
-/* A register of the configuration space of a function in segment 0. */
-uint32_t iommu_config_read(uint16_t rid, uint32_t reg);
 /* Is some of it RAM, or the hypervisor? */
 bool iommu_in_ram(paddr_t start, paddr_t end);
 /* Between two looks at something that should come to pass. */

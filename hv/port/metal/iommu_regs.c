@@ -37,12 +37,6 @@ void iommu_write_back(const void *p, size_t len)
 	__asm__ volatile("mfence" : : : "memory");
 }
 
-uint32_t iommu_config_read(uint16_t rid, uint32_t reg)
-{
-	outl(0xcf8, 0x80000000 | (uint32_t)rid << 8 | (reg & 0xfc));
-	return inl(0xcfc);
-}
-
 bool iommu_in_ram(paddr_t start, paddr_t end)
 {
 	for (unsigned int i = 0; i < boot.ram.nr; i++) {

@@ -115,6 +115,7 @@ extern struct spinlock chipset_lock;
 
 void apic_init(void);
 void lapic_enable(void);		/* on each CPU */
+bool lapic_is_x2apic(void);
 uint32_t lapic_read(unsigned int reg);
 void lapic_write(unsigned int reg, uint32_t v);
 void lapic_send(uint32_t apic_id, uint32_t icr);

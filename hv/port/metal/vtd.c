@@ -13,7 +13,7 @@
 enum {
 	CAP = 0x08, ECAP = 0x10, GLOBAL_COMMAND = 0x18, GLOBAL_STATUS = 0x1c, ROOT_TABLE = 0x20,
 	CONTEXT_COMMAND = 0x28, FAULT_STATUS = 0x34, FAULT_CONTROL = 0x38, PROTECTED = 0x64,
-	QUEUE_TAIL = 0x88, QUEUE_ADDRESS = 0x90,
+	QUEUE_TAIL = 0x88, QUEUE_ADDRESS = 0x90, REMAP_TABLE = 0xb8,
 };
 
 /* Of the global command and status. */
@@ -22,6 +22,7 @@ enum {
 #define FLUSH_WRITES (1u << 27)
 #define QUEUED (1u << 26)
 #define INTERRUPTS (1u << 25)
+#define SET_REMAP (1u << 24)
 
 #define CAP_FLUSH_WRITES (1ULL << 4)
 #define CAP_PROTECTED (3ULL << 5)
@@ -34,6 +35,8 @@ enum {
 #define CAP_DRAIN(cap) ((cap) >> 54 & 3)	/* writes, reads */
 #define ECAP_COHERENT (1ULL << 0)
 #define ECAP_QUEUED (1ULL << 1)
+#define ECAP_REMAPS (1ULL << 3)
+#define ECAP_X2APIC (1ULL << 4)
 
 #define PRESENT 1ULL
 #define SILENT 2ULL		/* context entry: no faults are recorded */
@@ -43,6 +46,7 @@ enum {
 /* Commands in the queue, and their bits. */
 #define Q_CONTEXT 1ULL
 #define Q_IOTLB 2ULL
+#define Q_INTERRUPTS 4ULL
 #define Q_WAIT 5ULL
 #define Q_ALL (1ULL << 4)
 #define Q_DOMAIN (2ULL << 4)
@@ -211,6 +215,30 @@ static void move(struct iommu_unit *u, unsigned int from, const struct iommu_map
 	(void)forget_all(u);		/* what is wrong shows when the caller waits */
 }
 
+/* --- Interrupts ------------------------------------------------------------ */
+
+#define REMAP_X2APIC (1ULL << 11)
+
+/* What comes in the old format is blocked then, whoever sends it. */
+static bool remap(struct iommu_unit *u, bool on)
+{
+	uint64_t size = iommu.remap_order + 7;	/* 2^(size + 1) entries; a page has 256 */
+
+	if (!on)
+		return switch_to(u, INTERRUPTS, false);
+	iommu_write64(u, REMAP_TABLE,
+		      table_paddr(iommu.remap) | (iommu.x2apic ? REMAP_X2APIC : 0) | size);
+	if (!command(u, SET_REMAP, true))
+		return false;
+	submit(u, Q_INTERRUPTS, 0);
+	return wait(u) && switch_to(u, INTERRUPTS, true);
+}
+
+static void remap_changed(struct iommu_unit *u, unsigned int index)
+{
+	submit(u, Q_INTERRUPTS | 1ULL << 4 | (uint64_t)index << 32, 0);
+}
+
 /* --- Faults ---------------------------------------------------------------- */
 
 #define FAULT_RECORDED (1ULL << 63)	/* in the upper half of a record */
@@ -267,6 +295,8 @@ static bool probe(struct iommu_unit *u)
 	iommu.leaf_level = MIN(iommu.leaf_level, !(cap & CAP_2M) ? 0 : cap & CAP_1G ? 2u : 1u);
 	iommu.coherent &= ecap & ECAP_COHERENT;
 	iommu.flush_new |= cap & (CAP_CACHES_NEW | CAP_FLUSH_WRITES);
+	iommu.can_remap &= ecap & ECAP_QUEUED && ecap & ECAP_REMAPS &&
+			   (ecap & ECAP_X2APIC || !iommu.x2apic);
 	return true;
 }
 
@@ -331,5 +361,5 @@ const struct iommu_ops vtd_ops = {
 		.rights = { [DMA_READ] = 1, [DMA_WRITE] = 2, [DMA_READ | DMA_WRITE] = 3 },
 	},
 	.start = start, .stop = stop, .set_device = set_device, .move = move, .owner = owner,
-	.flush = flush, .wait = wait, .poll = poll,
+	.flush = flush, .wait = wait, .poll = poll, .remap = remap, .remap_changed = remap_changed,
 };
