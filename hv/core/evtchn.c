@@ -104,8 +104,6 @@ void evtchn_global_virq(uint32_t virq)
 {
 	struct domain *d = domain_get_by_id(read_once(virq_handler[virq]));
 
-	if (!d)		/* whoever it was is gone: back to the control domain */
-		d = domain_get_by_id(0);
 	if (!d)
 		return;
 	evtchn_vcpu_virq(d->vcpus[0], virq);
@@ -574,6 +572,10 @@ void evtchn_domain_free(struct domain *d)
 {
 	struct evtchn_domain *e = &d->evtchn;
 
+	for (uint32_t virq = 0; virq < EVTCHN_NR_VIRQS; virq++) {
+		if (virq_handler[virq] == d->id)
+			write_once(virq_handler[virq], 0);
+	}
 	for (; e->nr_ports; e->nr_ports -= CHANNELS_PER_BUCKET)
 		hv_free_pages(e->buckets[e->nr_ports / CHANNELS_PER_BUCKET - 1], PAGE_ORDER_4K);
 	hv_free(e->buckets);

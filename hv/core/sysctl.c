@@ -26,7 +26,9 @@ static uint32_t threads_per_core(void)
 {
 	const struct cpuid_regs *ext = host_policy.ext;
 
-	return ext[0].eax >= EXT_BASE + EXT_TOPOLOGY ? (ext[EXT_TOPOLOGY].ebx >> 8 & 0xff) + 1 : 1;
+	if (ext[0].eax < EXT_BASE + EXT_TOPOLOGY)
+		return 1;
+	return MIN((ext[EXT_TOPOLOGY].ebx >> 8 & 0xff) + 1, port_nr_pcpus());
 }
 
 int64_t sysctl_physinfo(struct vcpu *v, struct xen_sysctl *op)
@@ -35,7 +37,7 @@ int64_t sysctl_physinfo(struct vcpu *v, struct xen_sysctl *op)
 
 	op->u.physinfo = (struct xen_sysctl_physinfo){
 		.threads_per_core = threads_per_core(),
-		.cores_per_socket = MAX(1u, port_nr_pcpus() / threads_per_core()),
+		.cores_per_socket = port_nr_pcpus() / threads_per_core(),
 		.nr_cpus = port_nr_pcpus(), .max_cpu_id = port_nr_pcpus() - 1, .nr_nodes = 1,
 		.cpu_khz = (uint32_t)port_tsc_khz,
 		.capabilities = XEN_SYSCTL_PHYSCAP_hvm | XEN_SYSCTL_PHYSCAP_hap |

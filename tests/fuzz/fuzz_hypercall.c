@@ -2,9 +2,10 @@
 /*
  * Fuzzes the hypercalls: three real domains, one of them privileged, on one
  * fake CPU whose scheduler picks who calls next. The input says which call,
- * and what lies in memory. At the end all domains go, and every frame must be
- * free again.
+ * and what lies in memory; the privileged one also creates domains, and ends any.
+ * At the end all domains go, and every frame must be free again.
  */
+#include "hospes/ctl.h"
 #include "hospes/log.h"
 #include "../unit/real_domain.h"
 
@@ -14,12 +15,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define DOMAINS 3u
 #define VCPUS 2u
 #define GRANTS_AT 600ul		/* gfn of the first grant frame */
+#define KEYS 0x5000u		/* harmless keys: no other memory is pressed */
 
 static const struct { uint8_t call, op, op_arg, ptr_arg; } calls[] = {
 #define CALL(nr, name, op_arg, op_bits, ptr_arg) { nr, 0, op_arg, ptr_arg },
 #define NONE 4
 #define OP(call, nr, name, handler, size, flags) { 0, nr, 0, 0 },
 #include "hospes/hypercalls.def"
+};
+
+/* The operations of the toolstack's calls. */
+static const struct { uint32_t call, cmd, version; } ctls[] = {
+#define DOMCTL(cmd, name, flags) { 36, cmd, XEN_DOMCTL_INTERFACE_VERSION },
+#define SYSCTL(cmd, name, flags) { 35, cmd, XEN_SYSCTL_INTERFACE_VERSION },
+#define PLATFORM(cmd, name, flags) { 7, cmd, XENPF_INTERFACE_VERSION },
+#include "hospes/ctl.def"
 };
 
 static const uint64_t values[64] = {
@@ -49,13 +59,49 @@ static void poke(struct vcpu *v)
 	}
 }
 
+/* A domain as xl makes it, for the fields to be changed. */
+static const struct xen_domctl good = { .u.createdomain = {
+	.flags = 3, .max_vcpus = 2, .max_evtchn_port = 127, .max_grant_frames = 4,
+	.max_maptrack_frames = 4, .grant_opts = 2, .arch.emulation_flags = 1 } };
+
+/* Fills in what makes the struct at PTR an operation of the toolstack's. */
+static void begin_ctl(struct vcpu *v, struct hypercall *hc)
+{
+	unsigned int i = byte() % ARRAY_SIZE(ctls);
+	struct xen_domctl *op = guest_mem(v->domain, PTR);
+
+	if (ctls[i].call == 36 && ctls[i].cmd == XEN_DOMCTL_createdomain && byte() & 1)
+		*op = good;
+	poke(v);
+	op->cmd = ctls[i].cmd;
+	op->interface_version = ctls[i].version;
+	if (ctls[i].call == 36 && op->domain > 8)
+		op->domain = byte() % 8;
+	if (ctls[i].call == 35 && op->cmd == XEN_SYSCTL_debug_keys) {
+		struct xen_sysctl_debug_keys *k = &((struct xen_sysctl *)(void *)op)->u.debug_keys;
+
+		k->nr_keys %= 8;
+		k->keys.p = (void *)(uintptr_t)KEYS;
+	}
+	*hc = (struct hypercall){ .nr = ctls[i].call, .arg = { PTR } };
+}
+
+/* Is the memory at PTR the guest's still, and its own? */
+static bool has_args(struct domain *d)
+{
+	return p2m_get(&d->p2m, GFN(PTR >> PAGE_SHIFT)).type == P2M_RAM;
+}
+
 /* Goes on with what @v had begun, or begins something. */
 static void call(struct vcpu *v)
 {
 	struct hypercall *hc = &going_on[v->domain->id - 1][v->id];
+	unsigned long before = v->domain->tot_pages;
 	int64_t rc;
 
-	if (!hc->nr) {
+	if (!hc->nr && v->domain->privileged && byte() & 1 && has_args(v->domain)) {
+		begin_ctl(v, hc);
+	} else if (!hc->nr) {
 		unsigned int op = byte() % ARRAY_SIZE(calls), row = op;
 
 		while (!calls[row].call)
@@ -71,7 +117,8 @@ static void call(struct vcpu *v)
 	if (rc != HC_CONTINUE)
 		hc->nr = 0;
 	lock_check_none();
-	if ((rc < -4095 && rc != HC_CONTINUE) || v->domain->tot_pages > v->domain->max_pages)
+	if ((rc < -4095 && rc != HC_CONTINUE) || (v->domain->tot_pages > before &&
+	    v->domain->tot_pages > v->domain->max_pages))
 		abort();
 }
 
@@ -94,11 +141,36 @@ static void outside(uint8_t what)
 	(void)domain_reap_step();
 }
 
+/* All of them, those also that were made on the way. */
+static void end_all(void)
+{
+	struct domain *d;
+
+	for (uint32_t id = 0; (d = domain_get_from((domid_t)id)); id++) {
+		id = d->id;
+		domain_destroy(d);
+		domain_put(d);
+	}
+	while ((d = domain_get_from(0))) {
+		domid_t id = d->id;
+
+		domain_put(d);
+		if (!guest_gone(id))
+			abort();
+	}
+	while (domain_reap_step())	/* one that nobody found any more */
+		;
+}
+
 static void run(void)
 {
 	memset(going_on, 0, sizeof(going_on));
-	for (domid_t id = 1; id <= DOMAINS; id++)
-		guest_map_grants(guest_new(id, VCPUS, id == DOMAINS), GRANTS_AT, DOMAINS);
+	for (domid_t id = 1; id <= DOMAINS; id++) {
+		struct domain *d = guest_new(id, VCPUS, id == DOMAINS);
+
+		guest_map_grants(d, GRANTS_AT, DOMAINS);
+		memcpy(guest_mem(d, KEYS), "hdvemlq", 8);
+	}
 	while (next < end) {
 		uint8_t what = byte();
 		struct vcpu *v;
@@ -111,11 +183,7 @@ static void run(void)
 		atomic_store(&port_this_pcpu()->softirqs, what >> 7);
 		call(v);
 	}
-	for (uint8_t i = 0; i < DOMAINS; i++)
-		outside(i);
-	for (domid_t id = 1; id <= DOMAINS; id++)
-		if (!guest_gone(id))
-			abort();
+	end_all();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
