@@ -251,8 +251,30 @@ void policy_init_host(void)
 
 /* --- For the toolstack ---------------------------------------------------- */
 
+/*
+ * Is that a leaf of @p, be it zero? Toolstacks write a policy back into as many
+ * leaves as they read, so we have to count as they do.
+ */
+static bool has_leaf(const struct cpu_policy *p, uint32_t leaf, uint32_t sub)
+{
+	if (leaf >= EXT_BASE)
+		return leaf <= p->ext[0].eax;
+	if (leaf > p->basic[0].eax)
+		return leaf >= XEN_BASE;
+	return leaf == 0x4 ? !sub || p->leaf4[sub - 1].eax & 0x1f :
+	       leaf == 0x7 ? sub <= p->leaf7[0].eax :
+	       leaf != 0xd || sub < 2 || p->xcr0_mask >> sub & 1;
+}
+
 bool policy_next_leaf(const struct cpu_policy *p, uint32_t *nr, struct xen_cpuid_leaf *out)
 {
+	/* Zero as far as a toolstack sees: what they say to a guest is ours. */
+	static const struct xen_cpuid_leaf others[] = {
+		{ .leaf = 0xb }, { XEN_BASE, XEN_CPUID_NO_SUBLEAF, 0, 0, 0, 0 },
+		{ XEN_BASE + 0x100, XEN_CPUID_NO_SUBLEAF, 0, 0, 0, 0 },
+	};
+	uint32_t shown = 0;
+
 	for (uint32_t first = 0, i = 0; i < ARRAY_SIZE(sources); first += sources[i++].shown) {
 		for (; *nr - first < sources[i].shown; ) {
 			uint32_t n = (*nr)++ - first;
@@ -261,9 +283,15 @@ bool policy_next_leaf(const struct cpu_policy *p, uint32_t *nr, struct xen_cpuid
 
 			*out = (struct xen_cpuid_leaf){ sources[i].leaf + (sub ? 0 : n),
 				sub ? n : XEN_CPUID_NO_SUBLEAF, r[0], r[1], r[2], r[3] };
-			if ((sub || !is_split(out->leaf)) && (r[0] | r[1] | r[2] | r[3]))
+			if ((sub || !is_split(out->leaf)) && has_leaf(p, out->leaf, n))
 				return true;
 		}
+		shown += sources[i].shown;
+	}
+	for (; *nr - shown < ARRAY_SIZE(others);) {
+		*out = others[(*nr)++ - shown];
+		if (has_leaf(p, out->leaf, 0))
+			return true;
 	}
 	return false;
 }

@@ -323,9 +323,38 @@ static void test_xen_leaves(void **state)
 	assert_int_equal(get(0x80000007, 0).edx, 0);
 }
 
+/*
+ * A toolstack writes a policy back into as many leaves as it read: every leaf
+ * up to the highest counts, zero or not, and so do those that are ours to answer.
+ */
+static void test_leaf_count(void **state)
+{
+	uint32_t pos = 0, count = 0, basic = 0, ext = 0, other = 0, want = 0;
+	const struct cpu_policy *p = &guest_policy;
+	struct xen_cpuid_leaf leaf;
+
+	(void)state;
+	for (uint32_t i = 0; i <= p->basic[0].eax; i++)
+		want += i == 0x7 ? p->leaf7[0].eax + 1 :
+			i == 0xd ? (uint32_t)__builtin_popcountll(p->xcr0_mask & ~3ULL) + 2 : 1;
+	for (unsigned int i = 1; i < POLICY_CACHE_SUBLEAVES && p->leaf4[i - 1].eax & 0x1f; i++)
+		want++;
+	for (; policy_next_leaf(p, &pos, &leaf); count++) {
+		basic += leaf.leaf < 0x40000000;
+		ext += leaf.leaf >= 0x80000000;
+		other += leaf.leaf == 0x40000000 || leaf.leaf == 0x40000100;
+	}
+	assert_int_equal(basic, want);
+	assert_int_equal(ext, p->ext[0].eax - 0x80000000 + 1);
+	assert_int_equal(other, 2);
+	assert_int_equal(count, basic + ext + other);
+	assert_true(count <= POLICY_MAX_LEAVES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_leaf_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_offered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_vcpu_bits, setup, teardown),

@@ -58,8 +58,8 @@ static inline bool policy_xcr0_valid(const struct cpu_policy *p, uint64_t xcr0)
 #define POLICY_MAX_MSRS 2u
 
 /*
- * Reads a policy leaf by leaf: from *@nr, 0 at first, goes on to the next leaf that
- * is not all zero. False: there is none.
+ * Reads a policy leaf by leaf: from *@nr, 0 at first, goes on to the next one up to the
+ * highest, zero or not. False: there is none.
  */
 bool policy_next_leaf(const struct cpu_policy *p, uint32_t *nr, struct xen_cpuid_leaf *out);
 /*
