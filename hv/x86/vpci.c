@@ -32,14 +32,17 @@ enum { PCI_ID = 0, PCI_COMMAND = 4, PCI_STATUS = 6, PCI_HEADER = 0xe, PCI_BARS =
 #define BAR_IO 1u
 #define BAR_TYPE 6u
 #define BAR_64 4u
-#define CAPS_MAX 48u		/* as many as there is room for: a list that loops ends */
+#define CAPS_MAX 48u		/* as many as there is room for: a list that loops ends, */
+#define EXTENDED_CAPS_MAX 480u	/* this one, too */
 
-enum { CAP_MSI = 5, CAP_MSIX = 0x11 };
+enum { CAP_MSI = 5, CAP_MSIX = 0x11, EXTENDED_CAP_SRIOV = 0x10 };
 #define CAP_CONTROL 2u		/* in both */
 #define MSI_ENABLE 1u
 #define MSI_MULTIPLE 0x7eu	/* several messages: capable, enabled */
 #define MSI_64 0x80u
 #define MSIX_ENABLE 0x8000u
+#define SRIOV_CONTROL 8u	/* followed by how many there can be */
+#define SRIOV_CONTROL_SIZE 8u
 
 /* Words of an MSI-X entry; an MSI is kept like one. */
 enum { ADDRESS, ADDRESS_HIGH, DATA, CONTROL, WORDS };
@@ -62,6 +65,7 @@ struct function {
 	bool refused;			/* said so */
 	uint8_t nr_bars;
 	uint8_t msi, msi_size, msix;	/* capabilities; 0: none. MSI: up to its mask */
+	uint16_t sriov;			/* capability, 0: none */
 	uint16_t entries;		/* of the table */
 	uint8_t bar;			/* where the table is, */
 	uint32_t offset;
@@ -270,6 +274,9 @@ static uint32_t config_access(struct vpci *p, uint32_t sbdf, unsigned int reg, u
 
 	if (iommu_is_unit(sbdf))
 		return ~0u;
+	/* Virtual functions, whose tables we would not find: it can have none. */
+	if (f && f->sriov && reg - (f->sriov + SRIOV_CONTROL) < SRIOV_CONTROL_SIZE)
+		return 0;
 	if (!f || reg - f->msi >= f->msi_size)
 		return raw_access(p, f, sbdf, reg, size, val);
 	offset = (unsigned int)index_nospec((reg & ~3u) - f->msi, f->msi_size);
@@ -496,6 +503,24 @@ static void add_msix(struct function *f, uint8_t cap)
 	f->offset = table & ~7u;
 }
 
+static void find_sriov(struct function *f)
+{
+	unsigned int cap = PCI_COMMON_END;
+
+	for (unsigned int i = 0; i < EXTENDED_CAPS_MAX && cap >= PCI_COMMON_END; i++) {
+		uint32_t head = port_pci_read(f->sbdf, cap, 4);
+
+		if (head == ~0u)	/* out of reach */
+			return;
+		if ((uint16_t)head == EXTENDED_CAP_SRIOV) {
+			f->sriov = (uint16_t)cap;
+			port_pci_write(f->sbdf, cap + SRIOV_CONTROL, 2, 0);
+			return;
+		}
+		cap = head >> 20 & ~3u;
+	}
+}
+
 static void find_capabilities(struct function *f)
 {
 	uint8_t header = port_pci_read(f->sbdf, PCI_HEADER, 1) & (uint8_t)~HEADER_MULTI;
@@ -513,6 +538,7 @@ static void find_capabilities(struct function *f)
 			add_msix(f, cap);
 		cap = head >> 8 & 0xfc;
 	}
+	find_sriov(f);
 }
 
 /* @at: where find() says. */

@@ -571,6 +571,32 @@ static void test_hotplug(void **state)
 	assert_int_equal(vpci_read(d, entry(NVME_BAR, 0, 2), 4), 0);
 }
 
+/* Virtual functions are not to be had: a driver finds that there can be none. */
+static void test_sriov(void **state)
+{
+	static const uint8_t cap[20] = { 0x10, 0, 1, 0, [8] = 0x09, [12] = 8, [14] = 8, [16] = 3 };
+
+	nic.config[0x100] = 1;			/* another capability first */
+	nic.config[0x103] = 0x18;
+	memcpy(nic.config + 0x180, cap, sizeof(cap));
+	memset(nic.writable + 0x188, 0xff, 12);
+	nic.config[2] = 0x77;
+	assert_int_equal(device(25, NIC), 0);
+	assert_int_equal(nic.config[0x188], 0);
+	assert_int_equal(vpci_read(d, ecam(NIC, 0x18c), 4), 0);
+	assert_int_equal(vpci_read(d, ecam(NIC, 0x18e), 2), 0);
+	vpci_write(d, ecam(NIC, 0x188), 2, 0x09);
+	assert_int_equal(nic.config[0x188], 0);
+	vpci_write(d, ecam(NIC, 0x190), 2, 5);		/* the rest is as it is */
+	assert_int_equal(nic.config[0x190], 5);
+	/* A list that never ends. */
+	nic.config[0x180] = 2;
+	nic.config[0x183] = 0x10;
+	nic.config[2] = 0x78;
+	assert_int_equal(device(25, NIC), 0);
+	assert_int_equal(vpci_read(d, ecam(NIC, 0x18e), 2), 8);
+}
+
 /* --- Odd hardware ----------------------------------------------------------------- */
 
 static void test_odd_functions(void **state)
@@ -616,7 +642,7 @@ int main(void)
 		TEST(test_msix), TEST(test_neighbours), TEST(test_reset), TEST(test_pages),
 		TEST(test_odd_places), TEST(test_no_vectors), TEST(test_protect_fails),
 		TEST(test_init_fails), TEST(test_physdev), TEST(test_hotplug),
-		TEST(test_odd_functions),
+		TEST(test_sriov), TEST(test_odd_functions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
