@@ -338,8 +338,9 @@ void vlapic_tsc_changed(struct vcpu *v)
 {
 	uint64_t val = read_once(v->lapic.tsc_deadline);
 
+	/* One that was loaded without its mode has none. */
 	if (val)
-		set_tsc_deadline(v, val);
+		set_tsc_deadline(v, is_tsc_mode(&v->lapic) ? val : 0);
 }
 
 static void timer_fired(void *data)

@@ -404,11 +404,194 @@ static void test_lengths(void **state)
 	assert_refused(target, -XEN_EINVAL);
 }
 
+/* --- The toolstack's calls ---------------------------------------------------------- */
+
+static int64_t get_context(uint32_t size, bool with_buffer, uint32_t *got)
+{
+	struct xen_domctl op = { .u.hvmcontext.size = size };
+	int64_t rc;
+
+	if (with_buffer)
+		HANDLE(op.u.hvmcontext.buffer, 0);
+	rc = domctl(XEN_DOMCTL_gethvmcontext, 2, &op);
+	*got = op.u.hvmcontext.size;
+	return rc;
+}
+
+static int64_t set_context(uint32_t size)
+{
+	struct xen_domctl op = { .u.hvmcontext.size = size };
+
+	HANDLE(op.u.hvmcontext.buffer, 0);
+	memcpy(tool_buf(0), blob, MIN(size, MAX_BLOB));
+	return domctl(XEN_DOMCTL_sethvmcontext, 2, &op);
+}
+
+static void test_calls(void **state)
+{
+	struct xen_domctl op = { 0 };
+	uint32_t size, len;
+
+	randomise(target->vcpus[1]);
+	assert_int_equal(get_context(0, false, &size), 0);
+	assert_int_equal(size, hvm_context_max(target));
+	assert_int_equal(get_context(size - 1, true, &len), -XEN_ENOSPC);
+	assert_int_equal(get_context(size, true, &len), 0);
+	assert_int_equal(len, save(target, blob));
+	assert_memory_equal(tool_buf(0), blob, len);
+	assert_int_equal(target->pause_count, 1);
+	assert_int_equal(set_context(len), 0);
+	assert_int_equal(target->pause_count, 1);
+	assert_int_equal(set_context(len - 8), -XEN_ENODATA);
+	assert_int_equal(set_context(7), -XEN_ENODATA);
+	assert_int_equal(set_context(2u << 20), -XEN_ENOMEM);
+	((struct hvm_hw_cpu *)record(blob, CODE(CPU), 1))->cr0 = 0;
+	assert_int_equal(set_context(len), -XEN_EINVAL);
+	/* The n-th allocation fails, or the memory is not there: all is as before. */
+	save(target, again);
+	for (unsigned int n = 1; n <= 2; n++) {
+		page_fail_after = n;
+		assert_int_equal(set_context(len), -XEN_ENOMEM);
+		page_fail_after = 0;
+	}
+	page_fail_after = 1;
+	assert_int_equal(get_context(size, true, &size), -XEN_ENOMEM);
+	page_fail_after = 0;
+	op.u.hvmcontext.size = len;
+	HANDLE_BAD(op.u.hvmcontext.buffer);
+	assert_int_equal(domctl(XEN_DOMCTL_sethvmcontext, 2, &op), -XEN_EFAULT);
+	op.u.hvmcontext.size = size;
+	assert_int_equal(domctl(XEN_DOMCTL_gethvmcontext, 2, &op), -XEN_EFAULT);
+	save(target, blob);
+	assert_memory_equal(blob, again, len);
+	/* Not one's own, nor one that is going. */
+	assert_int_equal(domctl(XEN_DOMCTL_gethvmcontext, 1, &op), -XEN_EINVAL);
+	assert_int_equal(domctl(XEN_DOMCTL_sethvmcontext, 1, &op), -XEN_EINVAL);
+	domain_destroy(target);
+	assert_int_equal(domctl(XEN_DOMCTL_gethvmcontext, 2, &op), -XEN_EINVAL);
+	assert_int_equal(domctl(XEN_DOMCTL_sethvmcontext, 2, &op), -XEN_EINVAL);
+	op.u.hvmcontext_partial = (struct xen_domctl_hvmcontext_partial){ .type = CODE(MTRR) };
+	assert_int_equal(domctl(XEN_DOMCTL_gethvmcontext_partial, 2, &op), -XEN_EINVAL);
+}
+
+static int64_t get_partial(uint32_t type, uint32_t instance, uint64_t *size)
+{
+	struct xen_domctl op = { .u.hvmcontext_partial = {
+		.type = type, .instance = instance, .bufsz = *size } };
+	int64_t rc;
+
+	if (*size)
+		HANDLE(op.u.hvmcontext_partial.buffer, 0);
+	rc = domctl(XEN_DOMCTL_gethvmcontext_partial, 2, &op);
+	*size = op.u.hvmcontext_partial.bufsz;
+	return rc;
+}
+
+static void test_partial(void **state)
+{
+	struct xen_domctl op = { .u.hvmcontext_partial = { .type = CODE(MTRR), .bufsz = 4096 } };
+	uint64_t size = 0;
+
+	randomise(target->vcpus[1]);
+	save(target, blob);
+	assert_int_equal(get_partial(CODE(CPU), 1, &size), 0);
+	assert_int_equal(size, sizeof(struct hvm_hw_cpu));
+	size = 4096;
+	assert_int_equal(get_partial(CODE(CPU), 1, &size), 0);
+	assert_int_equal(size, sizeof(struct hvm_hw_cpu));
+	assert_memory_equal(tool_buf(0), record(blob, CODE(CPU), 1), size);
+	size = 100;
+	assert_int_equal(get_partial(CODE(CPU), 1, &size), -XEN_ENOBUFS);
+	assert_int_equal(size, 100);
+	assert_int_equal(get_partial(CODE(CPU), 0, &size), -XEN_ENOENT);	/* is down */
+	assert_int_equal(get_partial(CODE(CPU), 3, &size), -XEN_ENOENT);
+	assert_int_equal(get_partial(CODE(PCI_IRQ), 1, &size), -XEN_ENOENT);
+	assert_int_equal(get_partial(CODE(PCI_IRQ), 0, &size), 0);
+	assert_int_equal(size, 16);
+	assert_int_equal(get_partial(CODE(HEADER), 0, &size), -XEN_EINVAL);
+	assert_int_equal(get_partial(CODE(END), 0, &size), -XEN_EINVAL);
+	assert_int_equal(get_partial(3, 0, &size), -XEN_EINVAL);
+	assert_int_equal(get_partial(1000, 0, &size), -XEN_EINVAL);
+	page_fail_after = 1;
+	assert_int_equal(get_partial(CODE(MTRR), 0, &size), -XEN_ENOMEM);
+	page_fail_after = 0;
+	HANDLE_BAD(op.u.hvmcontext_partial.buffer);
+	assert_int_equal(domctl(XEN_DOMCTL_gethvmcontext_partial, 2, &op), -XEN_EFAULT);
+	assert_int_equal(domctl(XEN_DOMCTL_gethvmcontext_partial, 1, &op), -XEN_EINVAL);
+}
+
+static int64_t vcpu_context(uint32_t cmd, uint32_t vcpu)
+{
+	struct xen_domctl op = { .u.vcpucontext.vcpu = vcpu };
+
+	HANDLE(op.u.vcpucontext.ctxt, 0);
+	return domctl(cmd, 2, &op);
+}
+
+/* A suspend that is called off: the toolstack sets RAX of the first vCPU, and all else stays. */
+static void test_resume(void **state)
+{
+	struct xen_domctl op = { .u.vcpucontext.vcpu = 1 };
+	struct vcpu_guest_context *c = tool_buf(0);
+	struct vcpu *t = target->vcpus[1];
+	size_t len;
+
+	randomise(t);
+	test_vcpu(t)->sys.dr6 = DR6_RESET;
+	len = save(target, blob);
+	assert_int_equal(vcpu_context(XEN_DOMCTL_getvcpucontext, 1), 0);
+	assert_int_equal(c->user_regs.rip, t->regs.rip);
+	assert_int_equal(c->user_regs.r15, t->regs.gpr[GPR_R15]);
+	assert_int_equal(c->user_regs.ss, test_vcpu(t)->sys.seg[SEG_SS].sel);
+	assert_int_equal(c->ctrlreg[3], test_vcpu(t)->sys.cr3);
+	assert_int_equal(c->debugreg[7], test_vcpu(t)->sys.dr7);
+	assert_true(c->flags & VGCF_online);
+	c->user_regs.rax = 1;
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 1), 0);
+	((struct hvm_hw_cpu *)record(blob, CODE(CPU), 1))->rax = 1;
+	assert_int_equal(save(target, again), len);
+	assert_memory_equal(again, blob, len);
+	assert_int_equal(atomic_load(&t->pause_flags), PAUSE_DOMAIN);
+	/* What it can change. */
+	c->debugreg[0] = 0x1000;
+	c->fpu_ctxt.x[100] = 0x55;
+	c->flags &= ~(unsigned long)VGCF_online;
+	c->user_regs.rflags = ~0UL;
+	c->ctrlreg[3] = 0;
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 1), 0);
+	assert_int_equal(test_vcpu(t)->sys.dr[0], 0x1000);
+	assert_int_equal(test_vcpu(t)->xsave[100], 0x55);
+	assert_int_equal(t->regs.rflags, 0x3f7fd7);
+	assert_true(test_vcpu(t)->sys.cr3 != 0);
+	assert_true(atomic_load(&t->pause_flags) & PAUSE_DOWN);
+	c->flags |= VGCF_online;
+	c->fpu_ctxt.x[27] = 1;
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 1), -XEN_EINVAL);
+	c->flags &= ~(unsigned long)VGCF_i387_valid;
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 1), 0);
+	assert_false(atomic_load(&t->pause_flags) & PAUSE_DOWN);
+
+	assert_int_equal(vcpu_context(XEN_DOMCTL_getvcpucontext, 3), -XEN_EINVAL);
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 3), -XEN_EINVAL);
+	assert_int_equal(vcpu_context(XEN_DOMCTL_getvcpucontext, 0), -XEN_ENODATA);
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 0), -XEN_EINVAL);
+	page_fail_after = 1;
+	assert_int_equal(vcpu_context(XEN_DOMCTL_getvcpucontext, 1), -XEN_ENOMEM);
+	page_fail_after = 1;
+	assert_int_equal(vcpu_context(XEN_DOMCTL_setvcpucontext, 1), -XEN_ENOMEM);
+	page_fail_after = 0;
+	HANDLE_BAD(op.u.vcpucontext.ctxt);
+	assert_int_equal(domctl(XEN_DOMCTL_getvcpucontext, 2, &op), -XEN_EFAULT);
+	assert_int_equal(domctl(XEN_DOMCTL_setvcpucontext, 2, &op), -XEN_EFAULT);
+	assert_int_equal(domctl(XEN_DOMCTL_getvcpucontext, 1, &op), -XEN_EINVAL);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_round_trip), T(test_builder), T(test_bad_blobs), T(test_lengths),
+		T(test_calls), T(test_partial), T(test_resume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -253,7 +253,7 @@ static void one_step(void)
 	case 5:
 		map_something(rnd(SLOTS));
 		return;
-	case 6:		/* through another's page; the other's own entry may be the only one to know */
+	case 6:		/* through another's entry, who may be the only one to know */
 		i = rnd(SLOTS);
 		if (!maps[i].used)
 			return;
