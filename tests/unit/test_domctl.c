@@ -625,11 +625,12 @@ static void test_scheduler(void **state)
 
 static int64_t affinity(uint32_t cmd, domid_t id, uint32_t vcpu, uint32_t flags, uint32_t bits)
 {
+	const struct xenctl_bitmap map = { .bitmap.p = (void *)(uintptr_t)CTL_BUF,
+					   .nr_bits = bits };
+
 	domctl_op()->u.vcpuaffinity = (struct xen_domctl_vcpuaffinity){
-		.vcpu = vcpu, .flags = flags,
-		.cpumap_hard = { .bitmap.p = (void *)(uintptr_t)CTL_BUF, .nr_bits = bits },
-		.cpumap_soft = { .bitmap.p = (void *)(uintptr_t)(CTL_BUF + 0x100), .nr_bits = bits },
-	};
+		.vcpu = vcpu, .flags = flags, .cpumap_hard = map, .cpumap_soft = map };
+	domctl_op()->u.vcpuaffinity.cpumap_soft.bitmap.p = (void *)(uintptr_t)(CTL_BUF + 0x100);
 	return domctl(cmd, id);
 }
 
