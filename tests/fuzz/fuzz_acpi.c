@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes what firmware and boot loaders hand over. The first byte chooses:
- * ACPI tables or one of the boot protocols. The rest is physical memory from
- * the BIOS area on; with an odd first byte the checksums of tables are put
- * right, or few inputs would get beyond them.
+ * ACPI tables or a boot protocol. The rest is memory from the BIOS area on;
+ * with an odd first byte checksums of tables are put right, or few got far.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +26,8 @@ static const void *map(paddr_t start, uint64_t len)
 /* Everything that looks like a table sums to zero: its length is at byte 4. */
 static void fix_sums(void)
 {
-	static const char *const names[] = { "APIC", "FACP", "HPET", "DSDT", "XSDT", "RSDT" };
+	static const char *const names[] = { "APIC", "FACP", "HPET", "DSDT", "XSDT", "RSDT",
+					     "DMAR", "IVRS" };
 
 	for (size_t at = 0; at + 36 <= memory_size; at += 4) {
 		uint32_t len = 0, sum_at = 9;
@@ -50,6 +50,21 @@ static void fix_sums(void)
 	}
 }
 
+static void check_iommu(const struct iommu_info *info)
+{
+	bool bad = info->nr_units > MAX_IOMMUS || info->nr_rules > MAX_IOMMU_RULES ||
+		   info->nr_ioapics > MAX_IOAPICS || info->nr_reserved > MAX_RESERVED;
+
+	for (unsigned int i = 0; !bad && i < info->nr_units; i++)
+		bad = !info->unit[i].base || info->unit[i].base % PAGE_SIZE;
+	for (unsigned int i = 0; !bad && i < info->nr_reserved; i++)
+		bad = info->reserved[i].start >= info->reserved[i].end;
+	for (unsigned int i = 0; !bad && i < info->nr_rules; i++)
+		bad = info->rule[i].unit >= info->nr_units;
+	if (bad)
+		abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint32_t magic[] = { 0x2badb002, 0x36d76289, 0x336ec578 };
@@ -68,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		(void)!acpi_parse(&acpi, data[0] & 2 ? BASE : 0, map);
 		if (acpi.nr_cpus > MAX_PCPUS || acpi.nr_ioapics - 1 >= MAX_IOAPICS)
 			abort();
+		check_iommu(&acpi.iommu);
 	} else {
 		(void)!boot_parse(&boot, magic[data[0] / 2 % 3], BASE, map, 0x200000, 0x280000);
 		for (unsigned int i = 0; i < boot.info.nr_modules; i++) {

@@ -139,6 +139,9 @@ static void vtd_command(unsigned int nr, uint64_t low, uint64_t high)
 		drop(nr, scope == 1, bits(low, 16, 16), scope == 3 ? high >> 12 : 0,
 		     scope == 3 ? (unsigned int)(high & 63) : 52);
 		break;
+	case 4:
+		test_iommu[nr].commands++;
+		break;
 	case 5:
 		if (bits(low, 5, 1)) {
 			uint32_t data = (uint32_t)(low >> 32);
@@ -157,7 +160,7 @@ static void vtd_write(unsigned int nr, uint32_t at, uint64_t v)
 	uint64_t queue = reg(nr, 0x90) & ~0xfffULL;
 
 	if (at == 0x18) {
-		set_reg32(nr, 0x1c, (uint32_t)(v & 0xc6000000) | (reg32(nr, 0x1c) & 0x40000000));
+		set_reg32(nr, 0x1c, (uint32_t)(v & 0xc7000000) | (reg32(nr, 0x1c) & 0x41000000));
 	} else if (at == 0x28 && v >> 63) {
 		drop_requesters(nr, true, 0);
 		set_reg(nr, at, v & ~(1ULL << 63));
@@ -355,7 +358,7 @@ static void amd_walk(unsigned int nr, uint64_t dte, uint64_t address, struct cac
 		c->rights &= (unsigned int)bits(e, 61, 2);
 		level = (unsigned int)bits(e, 9, 3);
 		if (!(e & 1) || level >= at) {
-			c->rights = 0;
+			c->rights = c->order = 0;
 			return;
 		}
 		c->order = 9 * (at - 1);
@@ -415,6 +418,7 @@ void test_iommu_add(unsigned int nr, int kind, uint64_t cap, uint64_t ecap)
 {
 	if (!shadow)
 		shadow = calloc(frame_table_size, PAGE_SIZE);
+	free(hw[nr]);
 	hw[nr] = calloc(1, sizeof(*hw[nr]));
 	if (!shadow || !hw[nr])
 		abort();
@@ -423,9 +427,16 @@ void test_iommu_add(unsigned int nr, int kind, uint64_t cap, uint64_t ecap)
 	if (kind == TEST_VTD) {
 		set_reg(nr, 8, cap);
 		set_reg(nr, 0x10, ecap);
+		set_reg32(nr, 0x1c, 1u << 31 | 1u << 25);	/* firmware left it on */
+		set_reg32(nr, 0x64, 1u << 31);
 	} else {
 		set_reg(nr, 0x30, ecap);
 	}
+}
+
+uint64_t test_iommu_reg(unsigned int nr, uint32_t at)
+{
+	return reg(nr, at);
 }
 
 paddr_t test_dma(unsigned int nr, uint16_t rid, uint64_t address, bool write)

@@ -35,6 +35,9 @@ void test_iommu_add(unsigned int nr, int kind, uint64_t cap, uint64_t ecap);
 /* A device behind unit @nr reads or writes: where it gets to, ~0 when it is blocked. */
 paddr_t test_dma(unsigned int nr, uint16_t rid, uint64_t address, bool write);
 
+/* A register as it stands. */
+uint64_t test_iommu_reg(unsigned int nr, uint32_t at);
+
 /* What counts as RAM, for iommu_in_ram(): all of the machine's unless set. */
 extern paddr_t test_ram_start, test_ram_end;
 
