@@ -345,6 +345,7 @@ void domain_resume(struct domain *d)
 	spin_lock(&d->lock);
 	if (d->shut_down) {
 		d->shut_down = d->shutdown_code_set = false;
+		d->stopped_tsc = 0;
 		for (unsigned int i = 0; i < d->nr_vcpus; i++)
 			vcpu_pause_clear(d->vcpus[i], PAUSE_SHUTDOWN);
 	}

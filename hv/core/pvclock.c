@@ -109,12 +109,37 @@ void runstate_update_area(struct vcpu *v)
 
 /* --- For the toolstack ------------------------------------------------------ */
 
+uint64_t domain_save_tsc(struct domain *d)
+{
+	uint64_t tsc = port_tsc();
+
+	spin_lock(&d->lock);
+	if (d->shut_down && !d->stopped_tsc)
+		d->stopped_tsc = tsc;
+	if (d->shut_down)
+		tsc = d->stopped_tsc;
+	spin_unlock(&d->lock);
+	return tsc;
+}
+
 int64_t domctl_gettscinfo(struct vcpu *v, struct domain *d, struct xen_domctl *op)
 {
+	domain_pause(d);
 	op->u.tsc_info = (struct xen_domctl_tsc_info){
 		.tsc_mode = d->tsc_mode, .gtsc_khz = (uint32_t)port_tsc_khz,
-		.incarnation = d->tsc_incarnation, .elapsed_nsec = domain_time_ns(d) };
+		.incarnation = d->tsc_incarnation,
+		.elapsed_nsec = port_tsc_to_ns(domain_save_tsc(d)) + d->time_offset };
+	domain_unpause(d);
 	return 0;
+}
+
+void domain_set_time(struct domain *d, uint64_t tsc)
+{
+	if (d->time_brought)
+		d->time_offset = d->time_brought - port_tsc_to_ns(tsc);
+	for (unsigned int i = 0; i < d->nr_vcpus; i++)
+		pvclock_update(d->vcpus[i]);
+	pvclock_update_wallclock(d);
 }
 
 /* A guest that was elsewhere goes on where its time stood; a new one, at 0, has ours. */
@@ -131,11 +156,8 @@ int64_t domctl_settscinfo(struct vcpu *v, struct domain *d, struct xen_domctl *o
 	spin_lock(&d->lock);
 	d->tsc_mode = t->tsc_mode;
 	d->tsc_incarnation = t->incarnation + 1;
-	if (t->elapsed_nsec)
-		d->time_offset = t->elapsed_nsec - port_time_ns();
-	for (unsigned int i = 0; i < d->nr_vcpus; i++)
-		pvclock_update(d->vcpus[i]);
-	pvclock_update_wallclock(d);
+	d->time_brought = t->elapsed_nsec;
+	domain_set_time(d, port_tsc());
 	spin_unlock(&d->lock);
 	domain_unpause(d);
 	return 0;

@@ -220,7 +220,7 @@ static bool access_ram(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int len
 	if (ram && !write) {
 		memcpy(buf, ram, len);
 	} else if (ram && p2m_is_writable(entry.type)) {
-		if (entry.type != P2M_SHARED)
+		if (frame_table[entry.mfn.v].owner)
 			page_mark_written(&frame_table[entry.mfn.v]);
 		memcpy(ram, buf, len);
 	}

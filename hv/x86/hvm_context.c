@@ -469,7 +469,7 @@ size_t hvm_context_max(const struct domain *d)
 
 size_t hvm_context_save(struct domain *d, uint8_t *buf)
 {
-	const struct transfer t = { .domain = d, .tsc = port_tsc() };
+	const struct transfer t = { .domain = d, .tsc = domain_save_tsc(d) };
 	struct hvm_save_descriptor *desc = (void *)buf;
 
 	for (unsigned int i = 0; i < d->nr_vcpus; i++)
@@ -546,10 +546,15 @@ static void settle(const struct transfer *t)
 			v->tsc_offset = d->vcpus[0]->tsc_offset;
 		cpu->set_tsc_offset(v, v->tsc_offset);
 		vlapic_tsc_changed(v);
-		pvclock_update(v);
 		if (t->up[i / 64] >> i % 64 & 1)
 			vcpu_pause_clear(v, PAUSE_DOWN | PAUSE_BLOCKED | PAUSE_POLL);
 	}
+	/* Its system time and its TSC begin at the same moment, as they ended. */
+	spin_lock(&d->lock);
+	if (d->has_run)
+		d->time_brought = 0;
+	domain_set_time(d, t->tsc);
+	spin_unlock(&d->lock);
 }
 
 int hvm_context_load(struct domain *d, const uint8_t *buf, size_t size)
@@ -614,7 +619,7 @@ int64_t domctl_gethvmcontext_partial(struct vcpu *v, struct domain *d, struct xe
 {
 	struct xen_domctl_hvmcontext_partial *c = &op->u.hvmcontext_partial;
 	const struct record *r = find_record(c->type);
-	const struct transfer t = { .domain = d, .tsc = port_tsc() };
+	struct transfer t = { .domain = d };
 	struct vcpu *target = domain_vcpu(d, r && r->global ? 0 : c->instance);
 	gva_t to = guest_handle(c->buffer);
 	uint8_t *buf;
@@ -629,6 +634,7 @@ int64_t domctl_gethvmcontext_partial(struct vcpu *v, struct domain *d, struct xe
 	if (!buf)
 		return -XEN_ENOMEM;
 	domain_pause(d);
+	t.tsc = domain_save_tsc(d);
 	len = r->save(&t, target, buf);
 	domain_unpause(d);
 	if (!len)

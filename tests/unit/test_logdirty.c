@@ -336,6 +336,29 @@ static void test_pinned(void **state)
 	assert_int_equal(look(true), 1);
 }
 
+/* A walk that is remembered does not go past a look. */
+static void test_remembered(void **state)
+{
+	struct guest_system *s = &test_vcpu(v)->sys;
+	uint64_t val = 1;
+
+	*(uint64_t *)guest_mem(target, 0x20000) = 0x21007;
+	*(uint64_t *)guest_mem(target, 0x21000) = 0x22007;
+	*(uint64_t *)guest_mem(target, 0x22000) = 0xe7;		/* 2 MiB at 0 */
+	s->cr0 = 0x80010001;
+	s->cr3 = 0x20000;
+	s->cr4 = CR4_PAE;
+	s->efer = EFER_LME | EFER_LMA;
+	enable();
+	for (unsigned int i = 0; i < 4; i++) {
+		assert_int_equal(copy_to_guest(v, 0x64008, &val, sizeof(val)), 0);
+		assert_int_equal(copy_to_guest(v, 0x64010, &val, sizeof(val)), 0);
+		look(true);
+		assert_true(is_set(0x64));
+	}
+	assert_int_equal(look(true), 0);
+}
+
 /* 2 MiB stay one piece until they are written, and are one again when nobody asks. */
 static void test_pieces(void **state)
 {
@@ -499,7 +522,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_model), T(test_pinned), T(test_pieces), T(test_operations), T(test_long),
+		T(test_model), T(test_pinned), T(test_remembered), T(test_pieces), T(test_operations), T(test_long),
 		T(test_allocation), T(test_frame_types),
 	};
 

@@ -5,6 +5,7 @@
  */
 #include "unit.h"
 
+#include "hospes/hvm_context.h"
 #include "toolstack.h"
 
 #define NSEC 1000000000ULL
@@ -42,6 +43,15 @@ static uint64_t guest_ns(const struct vcpu *w)
 {
 	const struct vcpu_time_info *t = &w->info->time;
 	uint64_t delta = port_tsc() + w->tsc_offset - t->tsc_timestamp;
+
+	delta = t->tsc_shift < 0 ? delta >> -t->tsc_shift : delta << t->tsc_shift;
+	return t->system_time + (uint64_t)((unsigned __int128)delta * t->tsc_to_system_mul >> 32);
+}
+
+/* The same by what it remembers of another machine. */
+static uint64_t remembered_ns(const struct vcpu_time_info *t, uint64_t guest_tsc)
+{
+	uint64_t delta = guest_tsc - t->tsc_timestamp;
 
 	delta = t->tsc_shift < 0 ? delta >> -t->tsc_shift : delta << t->tsc_shift;
 	return t->system_time + (uint64_t)((unsigned __int128)delta * t->tsc_to_system_mul >> 32);
@@ -85,6 +95,50 @@ static void test_goes_on(void **state)
 	assert_int_equal(op.u.tsc_info.incarnation, 5);
 	assert_int_equal(op.u.tsc_info.gtsc_khz, port_tsc_khz);
 	assert_true(near(op.u.tsc_info.elapsed_nsec, ELSEWHERE + NSEC));
+}
+
+/*
+ * What it remembers of its clock stays true for its TSC in another domain, however
+ * long the toolstack takes between its calls on either side.
+ */
+static void test_moves(void **state)
+{
+	struct xen_domctl info = { 0 };
+	struct vcpu_time_info last;
+	struct domain *other = target_new(3, 2);
+	static uint64_t blob[4096];
+	size_t len;
+
+	target->time_offset = ELSEWHERE;
+	v->tsc_offset = 1ULL << 50;
+	pvclock_update(v);
+	domain_unpause(target);
+	domain_shutdown(target, SHUTDOWN_suspend);
+	last = v->info->time;
+	test_advance_ns(NSEC);
+	assert_int_equal(domctl(XEN_DOMCTL_gettscinfo, 2, &info), 0);
+	test_advance_ns(NSEC / 3);
+	len = hvm_context_save(target, (uint8_t *)blob);
+	test_advance_ns(NSEC);
+	info.u.tsc_info.incarnation = 1;
+	assert_int_equal(domctl(XEN_DOMCTL_settscinfo, 3, &info), 0);
+	test_advance_ns(NSEC / 7);
+	assert_int_equal(hvm_context_load(other, (const uint8_t *)blob, len), 0);
+	assert_true(near(guest_ns(other->vcpus[0]), info.u.tsc_info.elapsed_nsec));
+	test_advance_ns(NSEC / 9);
+	assert_true(near(guest_ns(other->vcpus[0]),
+			 remembered_ns(&last, port_tsc() + other->vcpus[0]->tsc_offset)));
+	/* Once it runs its time is its own. */
+	domain_unpause(other);
+	domain_pause(other);
+	assert_int_equal(hvm_context_load(other, (const uint8_t *)blob, len), 0);
+	assert_int_equal(other->time_brought, 0);
+	/* A suspend that is called off costs no time. */
+	assert_int_equal(domctl(XEN_DOMCTL_resumedomain, 2, &info), 0);
+	assert_int_equal(domctl(XEN_DOMCTL_gettscinfo, 2, &info), 0);
+	assert_true(near(info.u.tsc_info.elapsed_nsec, domain_time_ns(target)));
+	assert_true(guest_end(other));
+	test_set_cpu(0);
 }
 
 /* Whether it is ahead of us or behind. */
@@ -155,7 +209,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_goes_on), T(test_timers), T(test_area), T(test_errors),
+		T(test_goes_on), T(test_moves), T(test_timers), T(test_area), T(test_errors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

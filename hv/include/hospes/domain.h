@@ -131,6 +131,8 @@ struct domain {
 	struct sched_params sched;
 	struct sched_budget cap;
 	uint64_t time_offset;		/* its system time less ours, ns; set while paused */
+	uint64_t time_brought;		/* its system time when it came from elsewhere, 0: it did not */
+	uint64_t stopped_tsc;		/* the moment to save it as of, 0: none; domain lock */
 	uint32_t tsc_mode, tsc_incarnation;	/* as the toolstack set them */
 	bool runstate_flag;		/* vm_assist: runstate areas say when they change; atomic */
 
@@ -322,6 +324,11 @@ static inline uint64_t domain_time_ns(const struct domain *d)
 {
 	return port_time_ns() + d->time_offset;
 }
+/*
+ * The moment, on the host's TSC, as of which time is saved of @d, which is paused:
+ * once it has shut down it stays, so that all that is saved fits together.
+ */
+uint64_t domain_save_tsc(struct domain *d);
 static inline uint64_t domain_to_host_ns(const struct domain *d, uint64_t ns)
 {
 	return unlikely((int64_t)d->time_offset > 0 && d->time_offset > ns) ? 0 :
@@ -335,6 +342,11 @@ static inline uint64_t domain_to_host_ns(const struct domain *d, uint64_t ns)
  * Physical CPUs do not matter: their TSCs are synchronous.
  */
 void pvclock_update(struct vcpu *v);
+/*
+ * As of the moment @tsc the system time of @d, paused, is what it brought along; and
+ * all that tells it the time. Domain lock held.
+ */
+void domain_set_time(struct domain *d, uint64_t tsc);
 /* Writes the wall clock into shared_info. Domain lock held, or nobody else knows @d. */
 void pvclock_update_wallclock(struct domain *d);
 /*
