@@ -131,7 +131,7 @@ struct domain {
 	struct sched_params sched;
 	struct sched_budget cap;
 	uint64_t time_offset;		/* its system time less ours, ns; set while paused */
-	uint64_t time_brought;		/* its system time when it came from elsewhere, 0: it did not */
+	uint64_t time_brought;		/* its system time when it came here, 0: it began here */
 	uint64_t stopped_tsc;		/* the moment to save it as of, 0: none; domain lock */
 	uint32_t tsc_mode, tsc_incarnation;	/* as the toolstack set them */
 	bool runstate_flag;		/* vm_assist: runstate areas say when they change; atomic */
