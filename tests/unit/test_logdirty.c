@@ -522,9 +522,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_model), T(test_pinned), T(test_remembered), T(test_pieces), T(test_operations),
-		T(test_long),
-		T(test_allocation), T(test_frame_types),
+		T(test_model), T(test_pinned), T(test_remembered), T(test_pieces),
+		T(test_operations), T(test_long), T(test_allocation), T(test_frame_types),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
