@@ -141,14 +141,13 @@ int64_t domctl_createdomain(struct vcpu *v, struct domain *unused, struct xen_do
 	return rc;
 }
 
-/* The work is done here, so that the memory is free when it returns. */
+/*
+ * The work is done here, so that the memory is free when it returns; piece by piece,
+ * because the next one may have to wait for a timer of this CPU.
+ */
 int64_t domctl_destroydomain(struct vcpu *v, struct domain *d, struct xen_domctl *op)
 {
-	while (!domain_destroy_step(d)) {
-		if (hypercall_preempt(v))
-			return HC_CONTINUE;
-	}
-	return 0;
+	return domain_destroy_step(d) ? 0 : HC_CONTINUE;
 }
 
 int64_t domctl_resumedomain(struct vcpu *v, struct domain *d, struct xen_domctl *op)
