@@ -7,7 +7,7 @@ DEPS    := scripts/deps.sh
 FUZZ_SECONDS ?= 1800
 
 .DEFAULT_GOAL := all
-.PHONY: all run check unit fuzz fuzz-quick bench coverage guests control gates clean help
+.PHONY: all run check unit fuzz fuzz-quick bench coverage guests control iso gates clean help
 
 help:
 	@echo 'make            build the hypervisor image with gcc (build/gcc)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make coverage   line coverage of hv/core and hv/x86'
 	@echo 'make guests     fetch and prepare the guest kernels (build/guests)'
 	@echo 'make control    fetch and prepare the control domain (build/guests)'
+	@echo 'make iso        boot media with the control domain: build/hospes.iso, build/hospes.img'
 	@echo 'make clean      remove build/'
 
 all: build/gcc/build.ninja
@@ -87,6 +88,10 @@ coverage: build/cov/build.ninja
 run: all guests
 	$(DEPS) run
 	scripts/run.py
+
+iso: all control
+	$(DEPS) run
+	scripts/iso.py --output build/hospes.iso --disk build/hospes.img --control 512
 
 bench: all guests
 	$(DEPS) bench

@@ -10,7 +10,7 @@ packages_of() {
 	build) echo meson ninja-build gcc clang lld libc6-dev libcmocka-dev libxen-dev \
 		python3 universal-ctags cloc pkg-config lz4 xz-utils ;;
 	guests) echo busybox-static cpio gcc libc6-dev xz-utils python3 ;;
-	run) echo qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin grub-common xorriso mtools python3 ;;
+	run) echo qemu-system-x86 ovmf grub-pc-bin grub-efi-amd64-bin grub-common xorriso mtools zstd python3 ;;
 	bench) echo qemu-system-x86 xen-hypervisor-4.17-amd64 xz-utils cpio python3 ;;
 	*) echo "deps.sh: unknown group $1" >&2; exit 2 ;;
 	esac

@@ -72,8 +72,8 @@ def arguments(on=PEER, linux='', options='', memory=512, vcpus=1, cpus=1, iommu=
         settings['extra'] = IOMMUS['intel-dma'] + settings['extra']
     # With state of the FPU that is loaded late, QEMU 7.2 loses AVX registers: programs crash.
     append = (f'spec-ctrl=eager-fpu dom0={kind} dom0_mem={memory}M,max:{memory}M '
-              f'dom0_max_vcpus={vcpus} console=com1 loglvl=warning guest_loglvl=warning cpufreq=none '
-              f'edd=off {options}')
+              f'dom0_max_vcpus={vcpus} console=com1 loglvl=warning guest_loglvl=warning '
+              f'cpufreq=none edd=off {options}')
     return dict(settings, kernel=xen(), append=append, cpu=cpu,
                 modules=[(VMLINUX, linux), image])
 

@@ -13,6 +13,8 @@ sys.path.insert(0, os.path.join(TOP, 'scripts'))
 import iso  # noqa: E402
 
 OVMF = '/usr/share/OVMF'
+CDROM = ['-drive', 'media=cdrom,file={}']
+DISK = ['-drive', 'format=raw,snapshot=on,file={}']
 MENU = '\x01\x01\x01'      # from no guest to the hypervisor's keys
 MB1_MAGIC = (0x1badb002).to_bytes(4, 'little')
 
@@ -62,12 +64,13 @@ def test_pvh():
         menu(m)
 
 
-def from_iso(name, extra, **settings):
+def from_medium(name, make, device, extra=()):
     if not os.path.exists(HOSPES):
         raise Skip('no hypervisor image in ' + BUILD)
-    path = os.path.join(BUILD, name + '.iso')
-    iso.make(path, HOSPES, 'cpus=2 noreboot selftest', [os.path.abspath(__file__) + ' two words'])
-    with machine(name, kernel=None, extra=['-cdrom', path] + extra, smp=4, **settings) as m:
+    path = os.path.join(BUILD, name + '.medium')
+    make(path, HOSPES, 'cpus=2 noreboot selftest', [os.path.abspath(__file__) + ' two words'])
+    extra = [a.format(path) for a in device] + list(extra)
+    with machine(name, kernel=None, extra=extra, smp=4, mem=512) as m:
         m.expect(r'started by multiboot 2', 300)
         m.expect(r'MiB free, 1 boot modules')
         m.seen = 0
@@ -78,17 +81,28 @@ def from_iso(name, extra, **settings):
         m.expect(r'halted')          # the option got through as well
 
 
-def test_grub_bios():
-    from_iso('grub-bios', [], mem=512)
-
-
-def test_grub_uefi():
+def uefi():
     code, variables = (os.path.join(OVMF, f) for f in ('OVMF_CODE_4M.fd', 'OVMF_VARS_4M.fd'))
     if not os.path.exists(code):
         raise Skip('no OVMF')
     flash = 'if=pflash,format=raw,file='
-    from_iso('grub-uefi', ['-drive', flash + code + ',readonly=on',
-                           '-drive', flash + variables + ',snapshot=on'], mem=512)
+    return ['-drive', flash + code + ',readonly=on', '-drive', flash + variables + ',snapshot=on']
+
+
+def test_grub_bios():
+    from_medium('grub-bios', iso.make, CDROM)
+
+
+def test_grub_uefi():
+    from_medium('grub-uefi', iso.make, CDROM, uefi())
+
+
+def test_disk_bios():
+    from_medium('disk-bios', iso.make_disk, DISK)
+
+
+def test_disk_uefi():
+    from_medium('disk-uefi', iso.make_disk, DISK, uefi())
 
 
 def cpus(number):
