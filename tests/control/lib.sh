@@ -68,9 +68,8 @@ tell() {
 
 # ask <name> <line>: types it, waits until it is over and prints its last line of output
 ask() {
-	asked=$((${asked:-0} + 1))
-	tell "$1" "a=\$($2); echo \"ANSWER-\"$asked=\$a="
-	says "$1" "^ANSWER-$asked=.*=\$" 300 | sed 's/^[^=]*=//; s/=$//'
+	tell "$1" "a=\$($2); echo \"ANSWER\"=\"\$a\"="
+	says "$1" '^ANSWER=.*=$' 300 | sed 's/^[^=]*=//; s/=$//'
 }
 
 # state <name>: the letters of xl list, such as -b----
