@@ -54,43 +54,42 @@ modules_of() {
 
 # program <file in packages> <where>: copies it with all libraries it is linked to
 program() {
-	cp "packages/$1" "root/$2"
+	cp "packages/$1" "control/$2"
 	LD_LIBRARY_PATH=$PWD/packages/$libs:$PWD/packages/lib/x86_64-linux-gnu ldd "packages/$1" \
 		>ldd.out
 	! grep 'not found' ldd.out >&2
 	sed -n 's/.*[ \t]\(\/[^ ]*\) (0x.*/\1/p' ldd.out | while read -r lib; do
 		case $lib in
-		*/ld-linux*) cp -Ln "$lib" root/usr/lib64 ;;
-		*) cp -Ln "$lib" root/$libs ;;
+		*/ld-linux*) cp -Ln "$lib" control/usr/lib64 ;;
+		*) cp -Ln "$lib" control/$libs ;;
 		esac
 	done
 	rm ldd.out
 }
 
-# What comes from packages alone, in root/.
+# What comes from packages alone, in control/.
 tree() {
-	rm -rf root packages
-	mkdir -p packages root/usr/bin root/$libs root/usr/lib64 root/usr/lib/xen-4.17/bin \
-		root/etc root/proc root/sys root/dev root/run root/tmp root/root root/disks \
-		root/guests root/tests root/var/lib/xenstored root/var/lib/xen/save \
-		root/var/log/xen/console
+	rm -rf control packages
+	mkdir -p packages control
+	(cd control && mkdir -p usr/bin $libs usr/lib64 usr/lib/xen-4.17/bin etc proc sys dev run tmp \
+		root disks guests tests var/lib/xenstored var/lib/xen/save var/log/xen/console)
 	for p in $packages; do
 		dpkg-deb -x "$(package "$p")" packages
 	done
 	for link in bin sbin lib lib64; do
-		ln -s usr/$link root/$link
+		ln -s usr/$link control/$link
 	done
-	ln -s bin root/usr/sbin
-	ln -s ../run root/var/run
-	ln -s ../run/lock root/var/lock
+	ln -s bin control/usr/sbin
+	ln -s ../run control/var/run
+	ln -s ../run/lock control/var/lock
 	for applet in $(busybox --list); do
-		[ "$applet" = busybox ] || ln -s busybox "root/usr/bin/$applet"
+		[ "$applet" = busybox ] || ln -s busybox "control/usr/bin/$applet"
 	done
-	cp "$(command -v busybox)" root/usr/bin/busybox
-	rm root/usr/bin/losetup
+	cp "$(command -v busybox)" control/usr/bin/busybox
+	rm control/usr/bin/losetup
 	for t in $tools; do
 		program "usr/lib/xen-4.17/bin/$t" "usr/lib/xen-4.17/bin/$t"
-		ln -s "../lib/xen-4.17/bin/$t" "root/usr/bin/$t"
+		ln -s "../lib/xen-4.17/bin/$t" "control/usr/bin/$t"
 	done
 	for t in chmod exists list ls read rm watch write; do
 		program "usr/bin/xenstore-$t" "usr/bin/xenstore-$t"
@@ -98,10 +97,10 @@ tree() {
 	program bin/bash usr/bin/bash
 	program usr/bin/flock usr/bin/flock
 	program sbin/losetup usr/bin/losetup
-	cp -Ln /lib/x86_64-linux-gnu/libgcc_s.so.1 root/$libs
-	cp -a packages/etc/xen root/etc/xen
+	cp -Ln /lib/x86_64-linux-gnu/libgcc_s.so.1 control/$libs
+	cp -a packages/etc/xen control/etc/xen
 	rm -r packages
-	sed 's/#.*//' "$top/image/modules" | modules_of "$kernel" root
+	sed 's/#.*//' "$top/image/modules" | modules_of "$kernel" control
 }
 
 # pack <file> <folder>: packs a folder as an initial RAM disk
@@ -119,9 +118,9 @@ if [ ! -s vmlinux-generic ]; then
 	mv vmlinux-generic.new vmlinux-generic
 fi
 
-if [ ! -e root.complete ] || [ "$0" -nt root.complete ] ||
-   [ "$top/image/modules" -nt root.complete ] || [ "$kernel" -nt root.complete ]; then
-	rm -f root.complete control.cpio
+if [ ! -e control.complete ] || [ "$0" -nt control.complete ] ||
+   [ "$top/image/modules" -nt control.complete ] || [ "$kernel" -nt control.complete ]; then
+	rm -f control.complete control.cpio
 	tree
 	rm -rf front
 	echo xen-blkfront xen-netfront | modules_of "$cloud" front
@@ -130,17 +129,17 @@ if [ ! -e root.complete ] || [ "$0" -nt root.complete ] ||
 	rm -r front/lib
 	pack front.cpio front
 	rm -r front
-	touch root.complete
+	touch control.complete
 fi
 
 if [ ! -s control.cpio ] ||
    [ "$(find "$top/image" "$top/tests/control" initrd.cpio -newer control.cpio)" ]; then
-	rm -rf root/tests
-	cp -a "$top/tests/control" root/tests
-	cp -a "$top/image/etc/." root/etc
-	cp "$top/image/init" root/init
-	cp "$top"/image/bin/* root/usr/bin
-	cp vmlinuz-cloud root/guests/vmlinuz
-	cat initrd.cpio front.cpio >root/guests/initrd
-	pack control.cpio root
+	rm -rf control/tests
+	cp -a "$top/tests/control" control/tests
+	cp -a "$top/image/etc/." control/etc
+	cp "$top/image/init" control/init
+	cp "$top"/image/bin/* control/usr/bin
+	cp vmlinuz-cloud control/guests/vmlinuz
+	cat initrd.cpio front.cpio >control/guests/initrd
+	pack control.cpio control
 fi

@@ -72,6 +72,13 @@ ask() {
 	says "$1" '^ANSWER=.*=$' 300 | sed 's/^[^=]*=//; s/=$//'
 }
 
+# moved <name>: it came by migration, and its console is in the log of the name it had meanwhile
+moved() {
+	[ ! -L "$LOGS/guest-$1.log" ] || return 0
+	ln -sf "guest-$1--incoming.log" "$LOGS/guest-$1.log"
+	rm -f "/tmp/mark.$1"
+}
+
 # state <name>: the letters of xl list, such as -b----
 state() {
 	xl list "$1" | awk 'NR == 2 { print $5 }'

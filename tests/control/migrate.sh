@@ -8,6 +8,7 @@ tell one 'while :; do dd if=/dev/urandom of=/tmp/more bs=64k count=32 2>/dev/nul
 for round in 1 2 3; do
 	id=$(xl domid one)
 	xl migrate -s '' one 'xl migrate-receive' >/tmp/migrate 2>&1 || fail "$(tail -n 1 /tmp/migrate)"
+	moved one
 	[ "$(xl domid one)" != "$id" ] || fail 'it is the same domain'
 	[ "$(ask one 'sha256sum </tmp/data')" = "$sum" ] || fail "memory differs, round $round"
 	ping -c 1 -W 20 10.0.0.2 >/dev/null || fail "no network, round $round"

@@ -41,7 +41,7 @@ def xen():
     return peer.hypervisor()[1]
 
 
-def arguments(on=PEER, linux='', options='', memory=512, vcpus=1, cpus=1, iommu=None, extra=(),
+def arguments(on=PEER, linux='', options='', memory=768, vcpus=1, cpus=1, iommu=None, extra=(),
               image=IMAGE):
     """Everything of a Machine but its name, for a hypervisor with a control domain.
 

@@ -11,8 +11,6 @@ class Host:
     """A machine with a control domain that is at its shell; powered off at the end."""
 
     def __init__(self, name, **settings):
-        if PEER == 'hospes':
-            raise Skip('not on the hypervisor itself yet; HOSPES_PEER=xen runs it on Xen')
         self.machine = control(name, **settings)
 
     def __enter__(self):
@@ -57,7 +55,13 @@ def test_devices():
 
 
 def test_settings():
-    sessions('memory', 'vcpus', 'top')
+    sessions('vcpus', 'top')
+
+
+def test_memory():
+    if PEER == 'hospes':
+        raise Skip('no populate-on-demand yet; HOSPES_PEER=xen runs it on Xen')
+    sessions('memory')
 
 
 def test_moving():
