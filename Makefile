@@ -77,7 +77,7 @@ check: all build/clang/build.ninja
 	$(NINJA) -C build/clang
 	$(MAKE) gates unit fuzz-quick
 	$(DEPS) run
-	$(MAKE) guests
+	$(MAKE) guests control
 	tests/run
 
 coverage: build/cov/build.ninja
