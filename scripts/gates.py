@@ -9,9 +9,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUDGET = 20000             # code lines of hv/, what a guest's isolation rests on
+TEXT_BYTES = 160 << 10     # of the image
+IMAGE_BYTES = 300 << 10     # of the file, stripped
 FUNCTION_LINES = 100
 FILE_LINES = 1200
 COLUMNS = 100
@@ -160,6 +163,22 @@ def report_lines():
         problem('budget', 'hv', f'{total} code lines, at most {BUDGET}')
 
 
+def report_image():
+    """Sizes of the image, where it has been built: its text, and the file without symbols."""
+    image = os.path.join(TOP, 'build/gcc/hospes.elf')
+    if not os.path.exists(image):
+        return
+    sizes = subprocess.run(['size', '-A', image], text=True, capture_output=True, check=True)
+    text = int(re.search(r'^\.text +(\d+)', sizes.stdout, re.MULTILINE).group(1))
+    with tempfile.NamedTemporaryFile() as stripped:
+        subprocess.run(['strip', '-o', stripped.name, image], check=True)
+        whole = os.path.getsize(stripped.name)
+    for what, size, limit in ('text', text, TEXT_BYTES), ('file', whole, IMAGE_BYTES):
+        print(f'  {size:6} of {limit} bytes of the image: {what}')
+        if size > limit:
+            problem('image', what, f'{size} bytes, at most {limit}')
+
+
 def main():
     todo = 0
     c_files = []
@@ -180,6 +199,7 @@ def main():
     if subprocess.run(['scripts/abi-table.py', '--check']).returncode:
         problem('abi', 'docs/abi.md', 'is not what scripts/abi-table.py makes')
     report_lines()
+    report_image()
     print(f'  {todo:6} TODO')
     for stale in exceptions - used_exceptions:
         problems.append('exceptions: not needed any more: ' + ' '.join(stale))

@@ -56,14 +56,16 @@ static gpa_t take(int64_t *top, uint64_t size)
 	return (gpa_t)*top;
 }
 
-const char *builder_place(struct build *b, gpa_t end, size_t acpi_size)
+const char *builder_place(struct build *b, gpa_t end)
 {
 	uint64_t memory = b->config->memory;
 	int64_t top = (int64_t)end, missing;
 
 	b->low_end = end;
+	b->acpi_size = b->config->control ? acpi_control_size(b->config->vcpus) :
+		       acpi_guest_size(b->config->vcpus);
 	b->at_console = b->config->control ? end : take(&top, PAGE_SIZE);
-	b->at_acpi = take(&top, acpi_size);
+	b->at_acpi = take(&top, b->acpi_size);
 	b->at_initrd = take(&top, b->initrd_size);
 	top = MIN(top, (int64_t)BOOT_MAP_END);
 	b->at_info = take(&top, sizeof(struct info_page));
@@ -75,7 +77,7 @@ const char *builder_place(struct build *b, gpa_t end, size_t acpi_size)
 	if (missing <= 0)
 		return NULL;
 	hv_snprintf(b->error, sizeof(b->error), TOO_SMALL, memory / MIB,
-		    (b->low_end + (uint64_t)missing + MIB - 1) / MIB);
+		    (memory + (uint64_t)missing + MIB - 1) / MIB);
 	return b->error;
 }
 
@@ -84,7 +86,7 @@ static const char *plan_memory(struct build *b)
 	uint64_t memory = b->config->memory;
 
 	b->high_end = memory > LOW_END ? HIGH_START + memory - LOW_END : 0;
-	return builder_place(b, MIN(memory, LOW_END), acpi_guest_size(b->config->vcpus));
+	return builder_place(b, MIN(memory, LOW_END));
 }
 
 /* --- The domain and its memory ------------------------------------------- */
@@ -108,7 +110,8 @@ static const char *create(struct build *b)
 	const struct guest_config *config = b->config;
 	bool no_fifo = config->evtchn == GUEST_EVTCHN_2LEVEL;
 	struct domain_create create = {
-		.id = DOMID_INVALID, .name = config->name, .nr_vcpus = config->vcpus,
+		.id = config->control ? 0 : DOMID_INVALID,
+		.name = config->name, .nr_vcpus = config->vcpus,
 		.max_pages = config->memory >> PAGE_SHIFT,
 		.max_evtchn_port = (uint32_t)(no_fifo ? EVTCHN_2L_NR_CHANNELS :
 					      EVTCHN_FIFO_NR_CHANNELS) - 1,
@@ -116,9 +119,6 @@ static const char *create(struct build *b)
 		.max_maptrack_frames = GNTTAB_MAPTRACK_DEFAULT, .max_grant_version = 2,
 		.privileged = config->control, .devices = config->control,
 	};
-
-	if (config->control)
-		create.id = 0;
 
 	if (domain_create(&create, &b->d))
 		return NO_MEMORY;
@@ -165,6 +165,7 @@ static const char *add_memory(struct build *b)
 static const char *load_files(struct build *b)
 {
 	const struct kernel_image *k = &b->kernel;
+
 	/* What a segment has beyond its file is zero: fresh memory is. */
 	for (unsigned int i = 0; i < k->elf.nr_segments; i++) {
 		const struct elf_range *s = &k->elf.segment[i];
@@ -181,11 +182,28 @@ static const char *load_files(struct build *b)
 
 static const char *load_tables(struct build *b)
 {
-	unsigned int nr_vcpus = b->config->vcpus;
+	bool control = b->config->control;
+	uint8_t *tables = hv_alloc(b->acpi_size);
+	const char *error = NO_MEMORY;
 
-	acpi_guest_build(b->acpi, b->at_acpi, nr_vcpus);
-	return guest_phys_write(b->d, b->at_acpi, b->acpi, acpi_guest_size(nr_vcpus)) ||
-	       console_attach(b->d, gpa_to_gfn(b->at_console)) ? NO_MEMORY : NULL;
+	if (tables) {
+		if (control)
+			acpi_control_build(tables, b->at_acpi, b->config->vcpus);
+		else
+			acpi_guest_build(tables, b->at_acpi, b->config->vcpus);
+		if (!guest_phys_write(b->d, b->at_acpi, tables, b->acpi_size))
+			error = NULL;
+	}
+	hv_free(tables);
+	return error;
+}
+
+static const char *add_console(struct build *b)
+{
+	int rc = b->config->control ? console_attach_control(b->d) :
+		 console_attach(b->d, gpa_to_gfn(b->at_console));
+
+	return rc ? NO_MEMORY : NULL;
 }
 
 static const char *load_info(struct build *b)
@@ -242,16 +260,16 @@ static const char *set_entry(struct build *b)
 typedef const char *step_fn(struct build *b);
 static step_fn *const guest_steps[] = {
 	find_files, plan_memory, create, set_scheduling, add_memory, load_files, load_tables,
-	load_info, set_entry,
+	add_console, load_info, set_entry,
 };
 static step_fn *const control_steps[] = {
-	find_files, create, set_scheduling, control_add_memory, load_files, control_load_tables,
-	load_info, set_entry,
+	find_files, create, set_scheduling, control_add_memory, load_files, load_tables,
+	add_console, control_add_devices, load_info, set_entry,
 };
 
 bool builder_start(struct guest_config *config)
 {
-	struct build *b = hv_alloc(sizeof(*b) + acpi_guest_size(config->vcpus));
+	struct build *b = hv_alloc(sizeof(*b));
 	step_fn *const *steps = config->control ? control_steps : guest_steps;
 	size_t nr_steps = config->control ? ARRAY_SIZE(control_steps) : ARRAY_SIZE(guest_steps);
 	const char *error = b ? NULL : NO_MEMORY;

@@ -36,8 +36,8 @@ struct build {
 	gpa_t at_program, at_payload;		/* 0 unless the kernel is packed */
 	const char *more_args;			/* behind those of the configuration; NULL: none */
 	char error[100];
+	size_t acpi_size;
 	struct info_page page;
-	uint8_t acpi[] __aligned(16);		/* the tables */
 };
 
 /* Steps of a build return NULL, or why there is no guest and the remedy. */
@@ -46,10 +46,10 @@ struct build {
  * Decides where in the memory that ends at @end everything lies that is put there.
  * The kernel is taken to lie below it.
  */
-const char *builder_place(struct build *b, gpa_t end, size_t acpi_size);
+const char *builder_place(struct build *b, gpa_t end);
 
 /* The control domain's (control.c). */
 const char *control_add_memory(struct build *b);
-const char *control_load_tables(struct build *b);
+const char *control_add_devices(struct build *b);
 
 #endif

@@ -242,7 +242,7 @@ static void input(char c)
 		if (port)
 			evtchn_notify_guest(d, port);
 		else
-			evtchn_vcpu_virq(d->vcpus[0], VIRQ_CONSOLE);
+			evtchn_global_virq(VIRQ_CONSOLE);
 		domain_put(d);
 	} else {
 		key_press(c, false);

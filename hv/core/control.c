@@ -12,8 +12,6 @@
  */
 #include "builder_private.h"
 
-#include "hospes/acpi_guest.h"
-#include "hospes/console.h"
 #include "hospes/iommu.h"
 #include "hospes/log.h"
 
@@ -92,20 +90,30 @@ static const char *choose(struct build *b, struct pieces *list)
 		    : NULL;
 }
 
-/* What the firmware left below 1 MiB. Frame 0 is a device's page. */
-static void add_low_memory(struct pieces *list)
+/* Is the page at @pa RAM by the firmware's map, and by nothing else in it? */
+static bool is_low_ram(paddr_t pa)
 {
 	const struct boot_info *info = port_boot_info();
 
 	for (unsigned int i = 0; i < info->nr_memory; i++) {
 		const struct boot_memory *m = &info->memory[i];
-		paddr_t start = MAX(ALIGN_UP(MIN(m->start, LOW_MEMORY), PAGE_SIZE), PAGE_SIZE);
-		paddr_t end = ALIGN_DOWN(MIN(m->start + m->size, LOW_MEMORY), PAGE_SIZE);
 
-		if (m->type != E820_RAM || start >= end || port_device_page(start) ||
-		    port_device_page(end - PAGE_SIZE) || !add_piece(list, start, end))
-			continue;
-		page_add_range(paddr_to_mfn(start), (end - start) >> PAGE_SHIFT);
+		if (m->type == E820_RAM && range_within(pa - m->start, PAGE_SIZE, m->size))
+			return !port_device_page(pa);
+	}
+	return false;
+}
+
+/* What the firmware left below 1 MiB, which the allocator was not given. Frame 0 is a device's. */
+static void add_low_memory(struct pieces *list)
+{
+	paddr_t start = PAGE_SIZE, end;
+
+	for (; start < LOW_MEMORY; start = end + PAGE_SIZE) {
+		for (end = start; end < LOW_MEMORY && is_low_ram(end); end += PAGE_SIZE)
+			;
+		if (start < end && add_piece(list, start, end))
+			page_add_range(paddr_to_mfn(start), (end - start) >> PAGE_SHIFT);
 	}
 }
 
@@ -164,9 +172,14 @@ static void put_unmapped(struct domain *d, const struct piece *p)
 
 static void add_entry(struct domain *d, paddr_t start, paddr_t end, uint32_t type)
 {
-	if (start < end && d->nr_e820 < E820_MAX)
-		d->e820[d->nr_e820++] =
-			(struct e820entry_abi){ .addr = start, .size = end - start, .type = type };
+	if (start >= end)
+		return;
+	if (d->nr_e820 == E820_MAX) {
+		log_warn("the memory map is too long: %lx to %lx is left out", start, end);
+		return;
+	}
+	d->e820[d->nr_e820++] =
+		(struct e820entry_abi){ .addr = start, .size = end - start, .type = type };
 }
 
 /*
@@ -220,7 +233,7 @@ const char *control_add_memory(struct build *b)
 		b->more_args = " swiotlb=force";
 	if (b->kernel.payload)		/* how big it is says nothing of where it is */
 		b->kernel.end += b->kernel.start;
-	error = builder_place(b, b->low_end, acpi_control_size(b->config->vcpus));
+	error = builder_place(b, b->low_end);
 	if (error)
 		return error;
 	add_low_memory(&list);
@@ -240,21 +253,10 @@ const char *control_add_memory(struct build *b)
 	return NO_MEMORY;
 }
 
-const char *control_load_tables(struct build *b)
+/* Not before there is memory: they may be at work for the firmware still. */
+const char *control_add_devices(struct build *b)
 {
-	size_t size = acpi_control_size(b->config->vcpus);
-	uint8_t *tables = hv_alloc(size);
-	const char *error = NO_MEMORY;
-
-	if (tables) {
-		acpi_control_build(tables, b->at_acpi, b->config->vcpus);
-		if (!guest_phys_write(b->d, b->at_acpi, tables, size) &&
-		    !console_attach_control(b->d))
-			error = NULL;
-	}
-	hv_free(tables);
-	/* Not before there is memory: they may be at work for the firmware still. */
-	if (!error && b->d->iommu)
+	if (b->d->iommu)
 		iommu_assign_all(b->d);
-	return error;
+	return NULL;
 }

@@ -217,6 +217,21 @@ static void memory_in_pieces(void **state)
 	assert_int_equal(type_at(d, hole - 1), E820_ACPI);
 }
 
+/* Firmware that names the same memory twice: nothing is given out twice. */
+static void map_that_overlaps(void **state)
+{
+	uint64_t low = LOW_END / PAGE_SIZE - 1, total = page_total_count();
+	struct domain *d;
+
+	test_boot.memory[test_boot.nr_memory++] = (struct boot_memory){ 0, 0x9fc00, E820_RAM };
+	test_boot.memory[test_boot.nr_memory++] = (struct boot_memory){ 0x5000, 0x3000, E820_RAM };
+	d = start_control();
+	assert_int_equal(page_total_count(), total + low);
+	assert_int_equal(d->max_pages, low + 16 * MIB / PAGE_SIZE);
+	assert_int_equal(atomic_load(&d->tot_pages), d->max_pages);
+	assert_true(is_identity(d, PAGE_SIZE, LOW_END));
+}
+
 static void no_room(void **state)
 {
 	uint64_t before = page_free_count();
@@ -434,7 +449,8 @@ static void end_of_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(memory_is_the_machines), T(map_shows_all_of_it), T(memory_in_pieces), T(no_room),
+		T(memory_is_the_machines), T(map_shows_all_of_it), T(memory_in_pieces),
+		T(map_that_overlaps), T(no_room),
 		T(failures), T(balloon), T(start_info_and_tables), T(ports), T(device_memory),
 		T(console), T(end_of_it),
 	};
