@@ -117,7 +117,7 @@ static const char *create(struct build *b)
 					      EVTCHN_FIFO_NR_CHANNELS) - 1,
 		.max_grant_frames = config->max_grant_frames,
 		.max_maptrack_frames = GNTTAB_MAPTRACK_DEFAULT, .max_grant_version = 2,
-		.privileged = config->control, .devices = config->control,
+		.privileged = config->control, .devices = config->control, .building = true,
 	};
 
 	if (domain_create(&create, &b->d))
@@ -289,6 +289,8 @@ bool builder_start(struct guest_config *config)
 		b->d->config = config;
 		domain_unpause(b->d);
 	}
+	if (b && b->d)
+		atomic_store(&b->d->building, false);	/* now it may be gone */
 	hv_free(b);
 	return !error;
 }

@@ -245,6 +245,7 @@ int domain_create(const struct domain_create *c, struct domain **out)
 	d->max_pages = c->max_pages;
 	d->nr_vcpus = c->nr_vcpus;
 	d->pause_count = 1;
+	atomic_store(&d->building, c->building);
 	d->sched.weight = SCHED_WEIGHT_DEFAULT;
 	spin_init(&d->lock, LOCK_DOMAIN);
 	timer_init(&d->reap_timer, reap, d);
@@ -381,9 +382,10 @@ void domain_destroy(struct domain *d)
 	reap(d);
 }
 
+/* Others may find, and destroy, a domain that is still being built: its builder goes on. */
 static bool quiesce(struct domain *d)
 {
-	bool done = true;
+	bool done = !atomic_load(&d->building);
 
 	for (unsigned int i = 0; i < d->nr_vcpus; i++)
 		done &= sched_is_unloaded(d->vcpus[i]);

@@ -130,15 +130,18 @@ int64_t domctl_createdomain(struct vcpu *v, struct domain *unused, struct xen_do
 				       (unsigned int)c->max_maptrack_frames,
 		.max_grant_version = XEN_DOMCTL_GRANT_version(c->grant_opts),
 		.handle = c->handle, .xs_domain = c->flags & XEN_DOMCTL_CDF_xs_domain,
+		.building = true,
 	};
 	struct domain *d;
 	int rc = check_create(c);
 
 	if (!rc)
 		rc = domain_create(&create, &d);
-	if (!rc)
-		op->domain = d->id;
-	return rc;
+	if (rc)
+		return rc;
+	op->domain = d->id;
+	atomic_store(&d->building, false);	/* now it may be gone */
+	return 0;
 }
 
 /*

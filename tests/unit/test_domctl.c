@@ -513,6 +513,34 @@ static void test_destroy_continues(void **state)
 	assert_int_equal(hypercall_dispatch(priv, &hc), -XEN_ESRCH);
 }
 
+/* A domain that its builder still works on: it is destroyed once that is done. */
+static void test_destroy_building(void **state)
+{
+	const struct domain_create c = { .id = 30, .name = "new", .nr_vcpus = 1, .max_pages = 9,
+					 .max_evtchn_port = 127, .building = true };
+	struct hypercall hc = { .nr = __HYPERVISOR_domctl, .arg = { CTL_PTR } };
+	uint64_t free = page_free_count();
+	struct domain *d;
+
+	(void)state;
+	assert_int_equal(domain_create(&c, &d), 0);
+	assert_int_equal(fill(30, 0, 9), 9);
+	*domctl_op() = (struct xen_domctl){ .cmd = XEN_DOMCTL_destroydomain, .domain = 30,
+					    .interface_version = XEN_DOMCTL_INTERFACE_VERSION };
+	for (unsigned int i = 0; i < 50; i++) {
+		assert_int_equal(hypercall_dispatch(priv, &hc), HC_CONTINUE);
+		test_advance_ns(MS);
+		test_run_timers(port_this_pcpu()->cpu_id);
+		assert_ptr_equal(domain_by_slot(30), d);
+		assert_int_equal(atomic_load(&d->tot_pages), 9);
+	}
+	assert_false(guest_gone(30));
+	atomic_store(&d->building, false);
+	assert_true(guest_gone(30));
+	assert_int_equal(hypercall_dispatch(priv, &hc), 0);
+	assert_int_equal(page_free_count(), free);
+}
+
 /* Others hold pages of it, or its grant table: it is listed as dying as long. */
 static void test_destroy_held(void **state)
 {
@@ -938,9 +966,9 @@ int main(void)
 		TEST(test_create_errors), TEST(test_create_failures), TEST(test_next_domain),
 		TEST(test_info), TEST(test_pause), TEST(test_shutdown), TEST(test_subscribe),
 		TEST(test_virq_handler), TEST(test_destroy), TEST(test_destroy_continues),
-		TEST(test_destroy_held), TEST(test_limits), TEST(test_scheduler),
-		TEST(test_affinity), TEST(test_nodes), TEST(test_settings), TEST(test_accounting),
-		TEST(test_accounting_failures),
+		TEST(test_destroy_building), TEST(test_destroy_held), TEST(test_limits),
+		TEST(test_scheduler), TEST(test_affinity), TEST(test_nodes), TEST(test_settings),
+		TEST(test_accounting), TEST(test_accounting_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

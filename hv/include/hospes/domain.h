@@ -97,6 +97,7 @@ struct domain {
 	bool privileged;
 	atomic_uint refs;
 	atomic_int life;		/* enum domain_life */
+	atomic_bool building;		/* who created it is not done: its end waits */
 	uint8_t handle[16];
 
 	struct spinlock lock;		/* covers the block below */
@@ -197,6 +198,7 @@ struct domain_create {
 	bool privileged;
 	bool xs_domain;
 	bool devices;			/* gets those of the machine */
+	bool building;			/* stays until the caller clears domain.building */
 };
 
 /* A new paused domain with one reference. -XEN_ENOMEM, -XEN_EEXIST, -XEN_EINVAL. */
