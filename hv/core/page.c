@@ -181,24 +181,35 @@ static void give(struct page *pg, unsigned int order, uint32_t owner)
 	pg->order = (uint8_t)order;
 }
 
-/* For @d, or for the hypervisor itself. */
-static struct page *alloc_frames(unsigned int order, struct domain *d)
+/*
+ * Takes a block for @d, or for the hypervisor itself, from frame @nr on, 0: from anywhere.
+ * What others claim is not for it, what it gets counts against its own claim. Heap lock held.
+ */
+static struct page *block_take_for(struct domain *d, unsigned int order, uint32_t nr)
 {
 	uint64_t count = 1ULL << order, own = 0;
 	struct page *pg = NULL;
 
-	if (page_fail_now())
-		return NULL;
-	spin_lock(&heap.lock);
 	if (unlikely(heap.claimed) && d)
 		own = MIN(d->claim, count);
-	/* What others claim is not for us. */
 	if (likely(heap.free >= heap.claimed - own + count))
-		pg = block_take(order);
+		pg = !nr ? block_take(order) : block_take_at(nr, order) ? &frame_table[nr] : NULL;
 	if (own && pg) {
 		heap.claimed -= own;
 		d->claim -= own;
 	}
+	return pg;
+}
+
+/* As above, and makes the frames the taker's. */
+static struct page *alloc_frames(struct domain *d, unsigned int order, uint32_t nr)
+{
+	struct page *pg;
+
+	if (page_fail_now())
+		return NULL;
+	spin_lock(&heap.lock);
+	pg = block_take_for(d, order, nr);
 	spin_unlock(&heap.lock);
 	if (pg)
 		give(pg, order, d ? d->slot + 1 : 0);
@@ -267,7 +278,7 @@ struct page *mfn_to_page(mfn_t mfn)
 
 void *hv_alloc_pages(unsigned int order)
 {
-	struct page *pg = alloc_frames(order, NULL);
+	struct page *pg = alloc_frames(NULL, order, 0);
 
 	return pg ? mfn_to_virt(page_to_mfn(pg)) : NULL;
 }
@@ -280,7 +291,8 @@ void hv_free_pages(void *va, unsigned int order)
 	free_frames(pg, order);
 }
 
-int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
+/* Frames charged to @d's quota, from frame @nr on, 0: any. */
+static int alloc_charged(struct domain *d, unsigned int order, uint32_t nr, mfn_t *mfn)
 {
 	unsigned long count = 1UL << order;
 	struct page *pg = NULL;
@@ -289,7 +301,7 @@ int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
 	/* Reserve first: two CPUs must not both see room for the last frame. */
 	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count <=
 	    read_once(d->max_pages)) {
-		pg = alloc_frames(order, d);
+		pg = alloc_frames(d, order, nr);
 		rc = pg ? 0 : -XEN_ENOMEM;
 	}
 	if (pg)
@@ -299,26 +311,16 @@ int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
 	return rc;
 }
 
+int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn)
+{
+	return alloc_charged(d, order, 0, mfn);
+}
+
 int page_alloc_domain_at(struct domain *d, unsigned int order, mfn_t mfn)
 {
-	unsigned long count = 1UL << order;
-	int rc = -XEN_E2BIG;
-	bool taken;
-
-	if (!range_within(mfn.v, count, frame_table_size))
+	if (!mfn.v || !range_within(mfn.v, 1UL << order, frame_table_size))
 		return -XEN_ENOMEM;
-	if (atomic_fetch_add_explicit(&d->tot_pages, count, memory_order_relaxed) + count <=
-	    read_once(d->max_pages)) {
-		spin_lock(&heap.lock);
-		taken = !page_fail_now() && block_take_at((uint32_t)mfn.v, order);
-		spin_unlock(&heap.lock);
-		rc = taken ? 0 : -XEN_ENOMEM;
-	}
-	if (rc)
-		atomic_fetch_sub_explicit(&d->tot_pages, count, memory_order_relaxed);
-	else
-		give(&frame_table[mfn.v], order, d->slot + 1);
-	return rc;
+	return alloc_charged(d, order, (uint32_t)mfn.v, &mfn);
 }
 
 mfn_t page_free_run(mfn_t from, uint64_t *count)

@@ -419,6 +419,31 @@ static void test_claim_pieces(void **state)
 	end_domain(other);
 }
 
+/* Who asks for the very frames does not get others' either, and uses up its own claim. */
+static void test_claim_at(void **state)
+{
+	struct domain *other = make_domain(2, 8192, 0), *third = make_domain(3, 8192, 0);
+	uint64_t free = page_free_count();
+
+	(void)state;
+	dom->privileged = true;
+	assert_int_equal(claim(2, free - 1), 0);
+	assert_int_equal(page_alloc_domain_at(third, 1, MFN(6000)), -XEN_ENOMEM);
+	assert_int_equal(page_alloc_domain_at(third, 0, MFN(6000)), 0);
+	assert_int_equal(page_alloc_domain_at(third, 0, MFN(6001)), -XEN_ENOMEM);
+	assert_int_equal(page_alloc_domain_at(other, 0, MFN(0)), -XEN_ENOMEM);
+	assert_int_equal(atomic_load(&third->tot_pages), 1);
+	assert_int_equal(page_claimed_count(), page_free_count());
+	assert_int_equal(page_alloc_domain_at(other, 2, MFN(6004)), 0);
+	assert_int_equal(other->claim, free - 5);
+	assert_int_equal(page_claimed_count(), page_free_count());
+	page_put(mfn_to_page(MFN(6000)));
+	for (uint64_t nr = 6004; nr < 6008; nr++)
+		page_put(mfn_to_page(MFN(nr)));
+	end_domain(other);
+	end_domain(third);
+}
+
 static void test_targets(void **state)
 {
 	struct xen_pod_target t = { .target_pages = 6000, .domid = DOMID_SELF };
@@ -882,6 +907,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_set_memory_map, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_claim, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_claim_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_claim_at, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_targets, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_shared_info, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_grant_frames, setup, teardown),

@@ -98,7 +98,7 @@ int page_alloc_domain(struct domain *d, unsigned int order, mfn_t *mfn) __must_c
 
 /*
  * As above, but the very frames from @mfn on, aligned to their number;
- * -XEN_ENOMEM, too, when one of them is not free.
+ * -XEN_ENOMEM, too, when one of them is not free. Frame 0 never is.
  */
 int page_alloc_domain_at(struct domain *d, unsigned int order, mfn_t mfn) __must_check;
 
