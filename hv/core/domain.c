@@ -332,9 +332,9 @@ void domain_shutdown(struct domain *d, uint8_t code)
 		return;
 	if (d->devices)
 		control_ended(code);
-	if (code == SHUTDOWN_suspend && suspend_port)
-		evtchn_send_from(d, suspend_port);
-	evtchn_global_virq(VIRQ_DOM_EXC);
+	/* Who waits for it to suspend has asked to be told alone. */
+	if (code != SHUTDOWN_suspend || !suspend_port || evtchn_send_from(d, suspend_port))
+		evtchn_global_virq(VIRQ_DOM_EXC);
 	if (!d->config || fate(d, code) == ON_CRASH_PRESERVE)
 		return;
 	d->restart = fate(d, code) == ON_CRASH_RESTART;

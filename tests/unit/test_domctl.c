@@ -407,7 +407,7 @@ static void test_subscribe(void **state)
 	struct domain *d = guest_new(3, 1, false);
 	struct evtchn_alloc_unbound *a = guest_mem(d, 0x2000);
 	struct evtchn_bind_interdomain *b = guest_mem(control, 0x2000);
-	uint32_t port, mine;
+	uint32_t port, mine, virq = bind_virq(priv, VIRQ_DOM_EXC);
 
 	(void)state;
 	*a = (struct evtchn_alloc_unbound){ DOMID_SELF, 0, 0 };
@@ -421,15 +421,18 @@ static void test_subscribe(void **state)
 	assert_int_equal(domctl(XEN_DOMCTL_subscribe, 3), 0);
 	domain_shutdown(d, SHUTDOWN_crash);
 	assert_false(take_event(control, mine));
+	assert_true(take_event(control, virq));
 	domain_resume(d);
 	domain_shutdown(d, SHUTDOWN_suspend);
 	assert_true(take_event(control, mine));
-	/* A port that cannot send does nothing. */
+	assert_false(take_event(control, virq));
+	/* A port that cannot send is as good as none. */
 	domctl_op()->u.subscribe.port = 99999;
 	assert_int_equal(domctl(XEN_DOMCTL_subscribe, 3), 0);
 	domain_resume(d);
 	domain_shutdown(d, SHUTDOWN_suspend);
 	assert_false(take_event(control, mine));
+	assert_true(take_event(control, virq));
 	assert_true(guest_end(d));
 }
 
