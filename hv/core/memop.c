@@ -113,22 +113,24 @@ int64_t memop_set_memory_map(struct vcpu *v, struct hypercall *hc, void *arg)
 	const struct xen_foreign_memory_map *f = arg;
 	gva_t from = guest_handle(f->map.buffer);
 	unsigned int nr = f->map.nr_entries;
-	struct e820entry_abi map[E820_MAX / 4];
+	struct e820entry_abi *map;	/* too big for the stack */
 	struct domain *d;
 	int64_t rc;
 
-	if (nr > ARRAY_SIZE(map))
+	if (nr > E820_MAX)
 		return -XEN_EINVAL;
 	rc = domain_find_target(v, f->domid, &d);
 	if (rc)
 		return rc;
-	rc = copy_from_guest(v, map, from, nr * sizeof(map[0]));
+	map = hv_alloc(sizeof(d->e820));
+	rc = map ? copy_from_guest(v, map, from, nr * sizeof(map[0])) : -XEN_ENOMEM;
 	if (!rc) {
 		spin_lock(&d->lock);
 		memcpy(d->e820, map, nr * sizeof(map[0]));
 		d->nr_e820 = nr;
 		spin_unlock(&d->lock);
 	}
+	hv_free(map);
 	domain_put(d);
 	return rc;
 }

@@ -319,8 +319,16 @@ static void test_set_memory_map(void **state)
 	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), 0);
 	assert_int_equal(other->nr_e820, 2);
 	assert_memory_equal(other->e820, map, sizeof(map));
-	f.map.nr_entries = 1025;
+	f.map.nr_entries = E820_MAX + 1;
 	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_EINVAL);
+	f.map.nr_entries = E820_MAX;
+	page_fail_after = 1;
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_ENOMEM);
+	assert_int_equal(other->nr_e820, 2);
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), 0);
+	assert_int_equal(other->nr_e820, E820_MAX);
+	f.map.nr_entries = 2;
+	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), 0);
 	f.map.nr_entries = 3;
 	f.map.buffer.p = (void *)(uintptr_t)((RAM << PAGE_SHIFT) - 40);
 	assert_int_equal(call(XENMEM_set_memory_map, &f, sizeof(f)), -XEN_EFAULT);
