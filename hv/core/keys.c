@@ -43,9 +43,9 @@ static void show_domain(struct domain *d, void *data)
 	for (unsigned int i = 0; i < d->nr_vcpus; i++)
 		ns += d->vcpus[i]->runstate.time[RUNSTATE_running];
 	say("%5u %-16s %-8s %6lu MiB %3u vCPUs %8lu ms\n", d->id, d->name,
-		       domain_is_dying(d) ? "dying" : d->shut_down ? "shutdown" :
-		       d->pause_count ? "paused" : "running",
-		       atomic_load(&d->tot_pages) >> (20 - PAGE_SHIFT), d->nr_vcpus, ns / 1000000);
+	    domain_is_dying(d) ? "dying" : d->shut_down ? "shutdown" :
+	    d->pause_count ? "paused" : "running",
+	    atomic_load(&d->tot_pages) >> (20 - PAGE_SHIFT), d->nr_vcpus, ns / 1000000);
 }
 
 static void show_vcpus(struct domain *d, void *data)
@@ -55,10 +55,10 @@ static void show_vcpus(struct domain *d, void *data)
 		const uint64_t *time = v->runstate.time;
 
 		say("%s/%u: CPU %u%s, pause 0x%x, running %lu ms, waiting %lu ms,"
-			       " blocked %lu ms, rip 0x%lx\n", d->name, i, v->sched.cpu,
-			       v->sched.running ? " now" : "", atomic_load(&v->pause_flags),
-			       time[RUNSTATE_running] / 1000000, time[RUNSTATE_runnable] / 1000000,
-			       time[RUNSTATE_blocked] / 1000000, v->regs.rip);
+		    " blocked %lu ms, rip 0x%lx\n", d->name, i, v->sched.cpu,
+		    v->sched.running ? " now" : "", atomic_load(&v->pause_flags),
+		    time[RUNSTATE_running] / 1000000, time[RUNSTATE_runnable] / 1000000,
+		    time[RUNSTATE_blocked] / 1000000, v->regs.rip);
 	}
 }
 
@@ -79,7 +79,7 @@ static void show_exits(struct domain *d, void *data)
 static void show_domain_memory(struct domain *d, void *data)
 {
 	say("%s: %lu of %lu pages, %u of tables\n", d->name,
-		       atomic_load(&d->tot_pages), d->max_pages, d->p2m.tables);
+	    atomic_load(&d->tot_pages), d->max_pages, d->p2m.tables);
 }
 
 static void show_memory(void)
