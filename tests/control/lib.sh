@@ -69,7 +69,8 @@ tell() {
 # ask <name> <line>: types it, waits until it is over and prints its last line of output
 ask() {
 	tell "$1" "a=\$($2); echo \"ANSWER\"=\"\$a\"="
-	says "$1" '^ANSWER=.*=$' 300 | sed 's/^[^=]*=//; s/=$//'
+	answer=$(says "$1" '^ANSWER=.*=$' 300) || return
+	echo "$answer" | sed 's/^[^=]*=//; s/=$//'
 }
 
 # moved <name>: it came by migration, and its console is in the log of the name it had meanwhile
