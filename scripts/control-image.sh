@@ -57,7 +57,9 @@ program() {
 	cp "packages/$1" "control/$2"
 	LD_LIBRARY_PATH=$PWD/packages/$libs:$PWD/packages/lib/x86_64-linux-gnu ldd "packages/$1" \
 		>ldd.out
-	! grep 'not found' ldd.out >&2
+	if grep 'not found' ldd.out >&2; then
+		exit 1
+	fi
 	sed -n 's/.*[ \t]\(\/[^ ]*\) (0x.*/\1/p' ldd.out | while read -r lib; do
 		case $lib in
 		*/ld-linux*) cp -Ln "$lib" control/usr/lib64 ;;
