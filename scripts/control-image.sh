@@ -22,12 +22,13 @@ tools='xl xenstored oxenstored xenconsoled xenconsole xen-init-dom0 libxl-save-h
 
 mkdir -p "$out/debs"
 cd "$out"
+. "$top/scripts/debs.sh"
 
 # package <name>: its newest downloaded file; fetches it when there is none
 package() {
 	deb=$(find ${HOSPES_DEBS:+"$HOSPES_DEBS"} debs -name "${1}_*.deb" | sort | tail -n 1)
 	if [ -z "$deb" ]; then
-		(cd debs && apt-get -o APT::Sandbox::User=root -qq download "$1") >&2
+		download "$1"
 		deb=$(find debs -name "${1}_*.deb")
 	fi
 	echo "$deb"
@@ -112,6 +113,7 @@ pack() {
 }
 
 "$top/scripts/guest-kernels.sh"
+only_one
 kernel=$(package 'linux-image-[0-9]*[0-9]-amd64')
 cloud=$(package 'linux-image-[0-9]*-cloud-amd64')
 
@@ -120,7 +122,7 @@ if [ ! -s vmlinux-generic ]; then
 	mv vmlinux-generic.new vmlinux-generic
 fi
 
-if [ ! -e control.complete ] || [ "$0" -nt control.complete ] ||
+if [ ! -e control.complete ] || [ "$top/scripts/control-image.sh" -nt control.complete ] ||
    [ "$top/image/modules" -nt control.complete ] || [ "$kernel" -nt control.complete ]; then
 	rm -f control.complete control.cpio
 	tree

@@ -16,6 +16,8 @@ out=$top/build/guests
 src=$top/tests/guest/linux
 mkdir -p "$out/debs"
 cd "$out"
+. "$top/scripts/debs.sh"
+only_one
 
 # fetch <meta package> <name>: the kernel of the package it depends on, as vmlinuz-<name>
 fetch() {
@@ -25,7 +27,7 @@ fetch() {
 	if [ -z "$deb" ]; then
 		real=$(depends "$1")
 		echo "downloading $real"
-		(cd debs && apt-get -o APT::Sandbox::User=root -qq download "$real")
+		download "$real"
 		deb=$(find debs -name "${real}_*.deb")
 	fi
 	rm -rf unpack
@@ -39,7 +41,7 @@ fetch() {
 depends() {
 	real=$(apt-cache depends "$1" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p')
 	if [ -z "$real" ]; then
-		if [ "$(id -u)" = 0 ]; then apt-get -qq update; else sudo apt-get -qq update; fi
+		update_lists
 		real=$(apt-cache depends "$1" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p')
 	fi
 	echo "$real"
@@ -54,7 +56,7 @@ if [ ! -s vmlinux-cloud ]; then
 fi
 
 if [ ! -s initrd.cpio ] || [ "$src/init" -nt initrd.cpio ] || [ "$src/probe.c" -nt initrd.cpio ] ||
-   [ "$0" -nt initrd.cpio ]; then
+   [ "$top/scripts/guest-kernels.sh" -nt initrd.cpio ]; then
 	rm -rf root
 	mkdir -p root/bin root/dev root/proc root/sys root/tmp root/root
 	cp /bin/busybox root/bin/busybox
