@@ -7,6 +7,8 @@ DEPS    := scripts/deps.sh
 FUZZ_SECONDS ?= 1800
 
 .DEFAULT_GOAL := all
+# ninja runs jobs side by side; targets would fetch and install side by side.
+.NOTPARALLEL:
 .PHONY: all run check unit fuzz fuzz-quick bench coverage guests control iso gates clean help
 
 help:
@@ -18,7 +20,7 @@ help:
 	@echo 'make bench      benchmarks against the peers, tables in docs/performance.md'
 	@echo 'make coverage   line coverage of hv/core and hv/x86'
 	@echo 'make guests     fetch and prepare the guest kernels (build/guests)'
-	@echo 'make control    fetch and prepare the control domain (build/guests)'
+	@echo 'make control    the same, and the control domain'
 	@echo 'make iso        boot media with the control domain: build/hospes.iso, build/hospes.img'
 	@echo 'make clean      remove build/'
 
@@ -77,7 +79,7 @@ check: all build/clang/build.ninja
 	$(NINJA) -C build/clang
 	$(MAKE) gates unit fuzz-quick
 	$(DEPS) run
-	$(MAKE) guests control
+	$(MAKE) control
 	tests/run
 
 coverage: build/cov/build.ninja
