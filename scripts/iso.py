@@ -115,7 +115,8 @@ def control(memory):
     packed = os.path.join(GUESTS, 'control.cpio.zst')
     plain = os.path.join(GUESTS, 'control.cpio')
     if not os.path.exists(packed) or os.path.getmtime(packed) < os.path.getmtime(plain):
-        subprocess.run(['nice', 'zstd', '-q', '-f', '-9', plain, '-o', packed], check=True)
+        subprocess.run(['nice', 'zstd', '-q', '-f', '-9', plain, '-o', packed + '.new'], check=True)
+        os.replace(packed + '.new', packed)
     config = (f'control="kernel=vmlinuz-generic initrd=control.cpio.zst memory={memory} vcpus=1 '
               "args='console=hvc0 quiet'\"")
     return config, [os.path.join(GUESTS, 'vmlinuz-generic'), packed]
