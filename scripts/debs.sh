@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# shellcheck shell=sh
 #
 # For the scripts that prepare guests in build/guests, which source it: Debian packages in debs/.
 

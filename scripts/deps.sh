@@ -31,7 +31,8 @@ if [ "$(id -u)" != 0 ]; then
 	as_root=sudo
 fi
 echo "installing:$missing"
-export DEBIAN_FRONTEND=noninteractive
+# sudo passes no variables on; another run may be installing.
+apt_get="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600"
 # shellcheck disable=SC2086  # the list is to be split
-$as_root apt-get install -y --no-install-recommends $missing ||
-	{ $as_root apt-get update && $as_root apt-get install -y --no-install-recommends $missing; }
+$apt_get install -y --no-install-recommends $missing ||
+	{ $apt_get update && $apt_get install -y --no-install-recommends $missing; }
