@@ -227,11 +227,15 @@ static int load_xsave(struct transfer *t, struct vcpu *v, const void *body, size
 {
 	const struct hvm_hw_cpu_xsave *rec = body;
 	const struct xsave_area *in = (const void *)&rec->save_area;
-	size_t size, have = len - offsetof(struct hvm_hw_cpu_xsave, save_area);
+	const size_t head = offsetof(struct hvm_hw_cpu_xsave, save_area);
 	uint64_t mask = v->domain->policy->xcr0_mask;
+	size_t size, have;
 	uint8_t *area = cpu->xsave_area(v, &size);
 
-	if (have < XSAVE_MIN || !policy_xcr0_valid(v->domain->policy, rec->xcr0) ||
+	if (len < head + XSAVE_MIN)
+		return -XEN_EINVAL;
+	have = len - head;
+	if (!policy_xcr0_valid(v->domain->policy, rec->xcr0) ||
 	    (in->present & ~(mask | XSAVE_FPU)) || in->compacted ||
 	    !all_zero((const uint8_t *)in->reserved, sizeof(in->reserved)) || !mxcsr_valid(v, in))
 		return -XEN_EINVAL;
@@ -423,7 +427,7 @@ static const struct record {
 	bool extends;		/* a shorter one goes on with zeros */
 	/* Fills @body, all zeros, for @v, who is paused; returns its length, 0: there is none. */
 	size_t (*save)(const struct transfer *t, struct vcpu *v, void *body);
-	/* Checks and, with t->commit, uses @body, which has zeros up to its full size. */
+	/* Checks and, with t->commit, uses @body; zeros go on up to its size unless that is any. */
 	int (*load)(struct transfer *t, struct vcpu *v, const void *body, size_t len);
 } records[] = {
 #define RECORD(name, global, extends, save, load) \
@@ -507,7 +511,9 @@ static int load_record(struct transfer *t, const struct hvm_save_descriptor *des
 	if (desc->length > full || (r->size != SIZE_ANY && !r->extends && desc->length < full))
 		return -XEN_EINVAL;
 	memcpy(scratch, body, desc->length);
-	memset(scratch + desc->length, 0, full - desc->length);
+	/* One of any size looks at no more than there is, and a blob can have many of them. */
+	if (r->size != SIZE_ANY)
+		memset(scratch + desc->length, 0, full - desc->length);
 	return r->load(t, v, scratch, desc->length);
 }
 

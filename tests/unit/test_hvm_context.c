@@ -396,6 +396,8 @@ static void test_lengths(void **state)
 	body[len + 10] = 1;
 	blob_partial(CPU_XSAVE_CODE, 0, body, len + 64);
 	assert_refused(target, -XEN_EOPNOTSUPP);
+	blob_partial(CPU_XSAVE_CODE, 0, body, 16);	/* not even where the area would be */
+	assert_refused(target, -XEN_EINVAL);
 	blob_partial(CPU_XSAVE_CODE, 0, body, 599);
 	assert_refused(target, -XEN_EINVAL);
 	blob_partial(CPU_XSAVE_CODE, 0, body, sizeof(body));
