@@ -367,13 +367,13 @@ int policy_level(struct cpu_policy *p, uint32_t *leaf, uint32_t *subleaf)
 	}
 	p->maxphysaddr = width;
 	p->ext[8].eax = 48u << 8 | width;
+	if (p->basic[0].eax < 0xd)	/* nobody could tell what it would save */
+		p->basic[1].ecx &= ~FEATURE_XSAVE;
 	set_xstate(p);
 	set_control_bits(p);
 	cut(p->basic, p->basic[0].eax + 1, POLICY_BASIC_LEAVES);
 	cut(p->ext, p->ext[0].eax < EXT_BASE ? 0 : p->ext[0].eax + 1 - EXT_BASE, POLICY_EXT_LEAVES);
 	cut(p->leaf7, p->basic[0].eax < 7 ? 0 : p->leaf7[0].eax + 1, POLICY_LEAF7_SUBLEAVES);
-	cut(p->xstate, p->basic[0].eax < 0xd ? 0 : POLICY_XSTATE_SUBLEAVES,
-	    POLICY_XSTATE_SUBLEAVES);
 	return 0;
 }
 

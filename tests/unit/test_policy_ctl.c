@@ -292,6 +292,10 @@ static void test_less(void **state)
 	assert_int_equal(set_leaf(0, NONE, r), 0);
 	assert_int_equal(cpuid(target->vcpus[0], 7, 0).ebx, 0);
 	assert_int_equal(cpuid(target->vcpus[0], 0xd, 0).eax, 0);
+	/* Nor is there extended state that a save would not see. */
+	assert_int_equal(cpuid(target->vcpus[0], 1, 0).ecx & 1u << 26, 0);
+	assert_int_equal(target->policy->xcr0_mask, 0);
+	assert_int_equal(target->policy->cr4_valid & CR4_OSXSAVE, 0);
 }
 
 static void assert_refused(int64_t rc, int64_t want, uint32_t nr, uint32_t subleaf, uint32_t msr)
