@@ -262,7 +262,9 @@ int64_t domctl_shadow_op(struct vcpu *v, struct domain *d, struct xen_domctl *op
 		return 0;
 	switch (s->op) {
 	case XEN_DOMCTL_SHADOW_OP_OFF:
-		write_once(d->p2m.log_dirty, false);
+		write_lock(&d->p2m.lock);
+		d->p2m.log_dirty = false;
+		write_unlock(&d->p2m.lock);
 		return 0;
 	case XEN_DOMCTL_SHADOW_OP_ENABLE:
 		return s->mode & XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY ? enable(v, d, s) : -XEN_EINVAL;
